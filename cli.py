@@ -1,0 +1,3 @@
+from embedsearch.commands.app import main
+
+main()

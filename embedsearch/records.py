@@ -1,0 +1,152 @@
+"""The plain records that travel between the layers: frozen, comparable, free of behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["image", "object", "track"]
+Box = tuple[float, float, float, float]
+"""x, y, width, height in pixels of the upright image (EXIF orientation applied)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderInfo:
+    """What is known of an encoder without loading its weights."""
+
+    id: str
+    """Slug and 12 hex digits of weights, preprocessing and pooling, e.g. ``mini-0123456789ab``."""
+    spec: str
+    """What the user writes to get it, e.g. ``mini``."""
+    dim: int
+    has_text: bool
+    licence: str
+    weights_hash: str
+    """SHA-256 over the weight files, 64 hex digits."""
+    input_size: int
+    """Side of the square input, pixels."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: Literal["squash", "crop", "pad"] = "squash"
+    """How a picture becomes a square: the aspect given up, the middle cut out, or borders added."""
+    pooling: str = "avg"
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One picture file as the catalogue knows it."""
+
+    id: int
+    path: bytes
+    """Absolute, as ``os.fsencode`` gives it."""
+    size: int
+    mtime_ns: int
+    hash: str
+    width: int
+    height: int
+    taken_at: str | None
+    """ISO 8601 local time from EXIF, ``None`` where the picture does not say."""
+    status: Literal["ok", "failed", "vanished"]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Anything that has an embedding. Its ``id`` is its FAISS id and is never used again."""
+
+    id: int
+    path: bytes
+    kind: Kind
+    box: Box
+    label: str | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One reason why a picture is a hit."""
+
+    kind: Literal["image", "object", "track", "text", "label"]
+    score: float
+    box: Box | None = None
+    label: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result picture with the signals that explain it. ``score`` is a cosine in [-1, 1]."""
+
+    rank: int
+    path: bytes
+    score: float
+    signals: tuple[Signal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A picture that could not be used, and why."""
+
+    path: bytes
+    stage: Literal["scan", "read", "decode", "encode"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What one ``index`` run did. Counts are pictures."""
+
+    new: int = 0
+    changed: int = 0
+    moved: int = 0
+    copies: int = 0
+    unchanged: int = 0
+    vanished: int = 0
+    failed: int = 0
+    """Pictures under the roots of this run that cannot be used, old failures included."""
+    failures: tuple[Failure, ...] = ()
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """What ``info`` tells about an index."""
+
+    path: str
+    pictures: int
+    vanished: int
+    regions: int
+    roots: tuple[bytes, ...]
+    encoders: tuple[EncoderInfo, ...]
+    embeddings: dict[str, int]
+    """Embeddings by encoder id."""
+    bytes_on_disk: int
+    last_run: dict[str, Any] | None
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something ``verify`` found. ``repaired`` tells whether ``--repair`` mended it."""
+
+    where: Literal["files", "catalogue", "vectors", "encoders"]
+    what: str
+    path: bytes | None = None
+    repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRow:
+    """One region as ``export`` writes it; ``embedding`` is float32 of shape (dim,)."""
+
+    path: bytes
+    kind: Kind
+    box: Box
+    label: str | None
+    cluster: int | None
+    width: int
+    height: int
+    taken_at: str | None
+    embedding: Any = field(default=None, compare=False)
