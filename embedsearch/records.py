@@ -1,4 +1,8 @@
-"""The plain records that travel between the layers: frozen, comparable, free of behaviour."""
+"""The plain records that travel between the layers: frozen, comparable, free of behaviour.
+
+A ``path`` is absolute text as ``os.fsdecode`` gives it: ``open`` takes it as it is, a byte that is
+not UTF-8 is a lone surrogate in it, and ``os.fsencode`` gives the very bytes back.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +42,7 @@ class Image:
     """One picture file as the catalogue knows it."""
 
     id: int
-    path: bytes
-    """Absolute, as ``os.fsencode`` gives it."""
+    path: str
     size: int
     mtime_ns: int
     hash: str
@@ -55,7 +58,7 @@ class Region:
     """Anything that has an embedding. Its ``id`` is its FAISS id and is never used again."""
 
     id: int
-    path: bytes
+    path: str
     kind: Kind
     box: Box
     label: str | None = None
@@ -78,7 +81,7 @@ class Hit:
     """One result picture with the signals that explain it. ``score`` is a cosine in [-1, 1]."""
 
     rank: int
-    path: bytes
+    path: str
     score: float
     signals: tuple[Signal, ...]
 
@@ -87,7 +90,7 @@ class Hit:
 class Failure:
     """A picture that could not be used, and why."""
 
-    path: bytes
+    path: str
     stage: Literal["scan", "read", "decode", "encode"]
     reason: str
 
@@ -118,7 +121,7 @@ class IndexInfo:
     pictures: int
     vanished: int
     regions: int
-    roots: tuple[bytes, ...]
+    roots: tuple[str, ...]
     encoders: tuple[EncoderInfo, ...]
     embeddings: dict[str, int]
     """Embeddings by encoder id."""
@@ -133,7 +136,7 @@ class Problem:
 
     where: Literal["files", "catalogue", "vectors", "encoders"]
     what: str
-    path: bytes | None = None
+    path: str | None = None
     repaired: bool = False
 
 
@@ -141,7 +144,7 @@ class Problem:
 class ExportRow:
     """One region as ``export`` writes it; ``embedding`` is float32 of shape (dim,)."""
 
-    path: bytes
+    path: str
     kind: Kind
     box: Box
     label: str | None
