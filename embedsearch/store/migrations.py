@@ -1,0 +1,105 @@
+"""The catalogue's schema as numbered steps. Append only: a step that was released never changes."""
+
+from __future__ import annotations
+
+import sqlite_utils
+from sqlite_utils import Migrations
+
+migrations = Migrations("embedsearch")
+
+
+def apply(db: sqlite_utils.Database) -> int:
+    """Bring ``db`` up to date and return its schema version (the number of steps)."""
+    migrations.apply(db)
+    version = len(migrations.applied(db))
+    db.execute(f"pragma user_version = {version}")
+    return version
+
+
+@migrations()
+def m001_spine(db: sqlite_utils.Database) -> None:
+    """Roots, pictures, their regions and embeddings, encoders, failures, runs."""
+    db.executescript(
+        """
+        create table roots (
+            id integer primary key,
+            path blob not null unique,     -- os.fsencode of the absolute path
+            name text not null,            -- the same, printable
+            device integer not null        -- st_dev when it was last scanned
+        );
+        create table images (
+            id integer primary key autoincrement,
+            root_id integer not null references roots (id),
+            path blob not null,            -- os.fsencode, relative to the root
+            name text not null,            -- the same, printable
+            size integer not null,
+            mtime_ns integer not null,
+            hash text not null,
+            width integer not null,        -- of the upright picture, pixels
+            height integer not null,
+            format text not null,
+            taken_at text,                 -- ISO 8601
+            exif text,                     -- JSON
+            status text not null check (status in ('ok', 'failed', 'vanished')),
+            unique (root_id, path)
+        );
+        create index images_by_content on images (hash, size);
+        create index images_by_status on images (status);
+        -- AUTOINCREMENT: an id is a FAISS id and must never come back with another meaning.
+        create table regions (
+            id integer primary key autoincrement,
+            image_id integer not null references images (id) on delete cascade,
+            kind text not null check (kind in ('image', 'object', 'track')),
+            x real not null, y real not null, w real not null, h real not null,
+            label text,
+            score real,
+            mask text                      -- COCO RLE, JSON
+        );
+        create index regions_by_image on regions (image_id, kind);
+        create table encoders (
+            id integer primary key,
+            encoder_id text not null unique,
+            info text not null,            -- EncoderInfo as JSON
+            revision text not null         -- random, new with every change of its embeddings
+        );
+        create table embeddings (
+            region_id integer not null references regions (id) on delete cascade,
+            encoder integer not null references encoders (id),
+            vector blob not null,          -- float16, L2-normalised
+            primary key (region_id, encoder)
+        );
+        create index embeddings_by_encoder on embeddings (encoder, region_id);
+        create table failures (
+            path blob primary key,         -- absolute, os.fsencode
+            name text not null,
+            stage text not null,
+            reason text not null,
+            run_id integer not null
+        ) without rowid;
+        create table runs (
+            id integer primary key,
+            started_at text not null,
+            finished_at text,              -- null: the run was killed
+            version text not null,
+            counts text                    -- JSON
+        );
+        create view pictures as
+            select
+                images.id as id,
+                roots.name || '/' || images.name as path,
+                rtrim(rtrim(roots.name || '/' || images.name,
+                            replace(roots.name || '/' || images.name, '/', '')), '/') as folder,
+                replace(roots.name || '/' || images.name,
+                        rtrim(roots.name || '/' || images.name,
+                              replace(roots.name || '/' || images.name, '/', '')), '') as name,
+                images.size as size,
+                images.width as width,
+                images.height as height,
+                images.format as format,
+                images.taken_at as taken_at,
+                datetime(images.mtime_ns / 1000000000, 'unixepoch') as modified_at,
+                images.exif as exif
+            from images join roots on roots.id = images.root_id
+            where images.status = 'ok';
+        """
+    )
