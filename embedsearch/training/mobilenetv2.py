@@ -1,0 +1,143 @@
+"""The MobileNetV2 whose ImageNet weights ``mini`` starts from, as a PyTorch network.
+
+Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (2018), in the layout of
+MXNet's model zoo, which is *not* torchvision's: block 0 has an expansion too (of factor 1), the
+activations are plain ReLU, the strides of 2 sit in blocks 1, 3, 10 and 13, and every block whose
+input and output agree in shape adds its input.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from embedsearch.errors import DataError
+
+MEAN = (0.485, 0.456, 0.406)
+"""Mean of the pixels the weights were trained on, RGB in [0, 1]."""
+STD = (0.229, 0.224, 0.225)
+"""Standard deviation of the same."""
+FEATURES = 1280
+"""Channels of the last feature map."""
+
+# (expanded channels, output channels, stride) of the 17 blocks.
+_BLOCKS = (
+    (32, 16, 1),
+    (96, 24, 2),
+    (144, 24, 1),
+    (144, 32, 2),
+    (192, 32, 1),
+    (192, 32, 1),
+    (192, 64, 1),
+    (384, 64, 1),
+    (384, 64, 1),
+    (384, 64, 1),
+    (384, 96, 2),
+    (576, 96, 1),
+    (576, 96, 1),
+    (576, 160, 2),
+    (960, 160, 1),
+    (960, 160, 1),
+    (960, 320, 1),
+)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution and BatchNorm, with a ReLU where ``relu``. Keeps the size at stride 1."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, *, relu: bool
+    ) -> None:
+        layers: list[nn.Module] = [
+            nn.Conv2d(
+                inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False
+            ),
+            nn.BatchNorm2d(outputs),
+        ]
+        super().__init__(*layers, nn.ReLU()) if relu else super().__init__(*layers)
+
+
+class InvertedResidual(nn.Module):
+    """Expand (1x1), filter each channel (3x3), project (1x1, linear); add the input where it fits."""
+
+    def __init__(self, inputs: int, expanded: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            ConvNorm(inputs, expanded, 1, relu=True),
+            ConvNorm(expanded, expanded, 3, stride, groups=expanded, relu=True),
+            ConvNorm(expanded, outputs, 1, relu=False),
+        )
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, maps: Tensor) -> Tensor:
+        filtered = self.layers(maps)
+        return cast(Tensor, maps + filtered if self.residual else filtered)
+
+
+class MobileNetV2(nn.Module):
+    """Normalised pixels (N, 3, H, W) to feature maps (N, 1280, H/32, W/32), all at least 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = ConvNorm(3, 32, 3, stride=2, relu=True)
+        blocks = []
+        inputs = 32
+        for expanded, outputs, stride in _BLOCKS:
+            blocks.append(InvertedResidual(inputs, expanded, outputs, stride))
+            inputs = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.last = ConvNorm(inputs, FEATURES, 1, relu=True)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return cast(Tensor, self.last(self.blocks(self.stem(pixels))))
+
+    def units(self) -> list[tuple[str, str, ConvNorm]]:
+        """The convolutions in order: (name of the weight, name of its BatchNorm in the file, unit)."""
+        found = [("features_conv0", "features_batchnorm0", self.stem)]
+        for number, block in enumerate(self.blocks):
+            prefix = f"features_linearbottleneck{number}"
+            layers = cast(InvertedResidual, block).layers
+            found += [
+                (f"{prefix}_conv{i}", f"{prefix}_batchnorm{i}", cast(ConvNorm, unit))
+                for i, unit in enumerate(layers)
+            ]
+        return [*found, ("features_conv1", "features_batchnorm1", self.last)]
+
+
+def load_mobilenetv2(path: Path) -> MobileNetV2:
+    """Build the network with the weights of an ``.npz`` in MXNet's names, in evaluation mode.
+
+    Raises :class:`~embedsearch.errors.DataError` where the file is missing or no ``.npz``, or an
+    array is missing, superfluous or of the wrong shape.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, BadZipFile, AttributeError) as error:
+        raise DataError(f"{path}: cannot be read as an .npz of weights ({error})") from error
+    network = MobileNetV2()
+    with torch.no_grad():
+        for convolution, norm, unit in network.units():
+            _fill(unit[0].weight, arrays, f"{convolution}_weight", path)
+            _fill(unit[1].weight, arrays, f"{norm}_gamma", path)
+            _fill(unit[1].bias, arrays, f"{norm}_beta", path)
+            _fill(unit[1].running_mean, arrays, f"{norm}_running_mean", path)
+            _fill(unit[1].running_var, arrays, f"{norm}_running_var", path)
+    if arrays:
+        raise DataError(f"{path}: holds arrays that MobileNetV2 1.0 has no place for: {min(arrays)}")
+    return network.eval()
+
+
+def _fill(target: Tensor, arrays: dict[str, np.ndarray], name: str, path: Path) -> None:
+    """Move one array out of ``arrays`` into ``target``."""
+    array = arrays.pop(name, None)
+    if array is None:
+        raise DataError(f"{path}: the array {name} is missing; is this MobileNetV2 1.0?")
+    if array.shape != tuple(target.shape):
+        raise DataError(f"{path}: {name} is {array.shape}, expected {tuple(target.shape)}")
+    target.copy_(torch.from_numpy(array))
