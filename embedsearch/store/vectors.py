@@ -1,0 +1,136 @@
+"""The vector index: the only module that speaks FAISS.
+
+It is derived from the catalogue and can be made anew at any time. Exact inner-product search over
+L2-normalised rows, so a score is a cosine. Rows are float32 as read back from float16.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from embedsearch.errors import IndexFormatError
+from embedsearch.store.vector_file import Ids, Matrix, Vector, VectorFile, open_vector_file
+
+
+def write(
+    path: Path,
+    *,
+    dim: int,
+    revision: str,
+    added: Iterable[tuple[Ids, Matrix]],
+    removed: Ids | None = None,
+) -> VectorFile:
+    """Write the vector index: the rows it has, without ``removed``, and with ``added``.
+
+    The file is written beside, fsynced and renamed: a reader sees the old one or the new one.
+    Holds all rows in memory (4 x dim bytes each).
+    """
+    index = _load(path, dim)
+    if removed is not None and len(removed):
+        index.remove_ids(faiss.IDSelectorBatch(removed))
+    for ids, rows in added:
+        if len(ids):
+            index.add_with_ids(np.ascontiguousarray(rows), ids)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        faiss.write_index(index, os.fspath(beside))
+        file = _with_trailer(index, beside, revision, dim)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    _sync(path.parent)
+    return VectorFile(path, revision, dim, file.count, file.rows_offset, file.ids_offset)
+
+
+class FaissSearcher:
+    """Searches a vector index file through FAISS; the file is mapped, not read."""
+
+    def __init__(self, file: VectorFile) -> None:
+        try:
+            self._index = faiss.read_index(os.fspath(file.path), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            raise IndexFormatError(
+                f"{file.path} cannot be read ({_first_line(error)}). "
+                "Make it anew: embedsearch verify --repair"
+            ) from error
+
+    def search(
+        self, query: Vector, k: int, *, allowed: Ids | None = None, excluded: Ids | None = None
+    ) -> tuple[Ids, Vector]:
+        """The ``k`` rows of largest inner product with ``query`` (dim,): ids and scores, best
+        first; fewer where fewer are allowed."""
+        selector = _selector(allowed, excluded)
+        parameters = None if selector is None else faiss.SearchParameters(sel=selector)
+        k = min(k, self._index.ntotal)
+        if k == 0:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        scores, ids = self._index.search(query[None], k, params=parameters)
+        found = ids[0] >= 0
+        return ids[0][found], scores[0][found]
+
+
+def read_rows(file: VectorFile) -> tuple[Ids, Matrix]:
+    """All ids and rows through FAISS itself (for checking): (N,) and (N, dim).
+
+    Raises :class:`IndexFormatError` where FAISS cannot read the file.
+    """
+    index = FaissSearcher(file)._index
+    rows = faiss.downcast_index(index.index).reconstruct_n(0, index.ntotal)
+    return faiss.vector_to_array(index.id_map), rows
+
+
+def _load(path: Path, dim: int) -> faiss.IndexIDMap:
+    if open_vector_file(path) is not None:
+        index = faiss.read_index(os.fspath(path))
+        if index.d == dim:
+            return index
+    return faiss.IndexIDMap(faiss.IndexFlatIP(dim))
+
+
+def _with_trailer(index: faiss.IndexIDMap, path: Path, revision: str, dim: int) -> VectorFile:
+    """Append the trailer, after checking that rows and ids lie where it says."""
+    count = index.ntotal
+    ids_offset = path.stat().st_size - 8 * count
+    rows_offset = ids_offset - 8 - 4 * dim * count
+    file = VectorFile(path, revision, dim, count, rows_offset, ids_offset)
+    ids = faiss.vector_to_array(index.id_map)
+    if not np.array_equal(file.ids(), ids):
+        raise IndexFormatError(f"FAISS {faiss.__version__} writes ids elsewhere than expected")
+    flat = faiss.downcast_index(index.index)
+    for row in {0, count - 1} if count else ():
+        stored = np.fromfile(path, np.float32, dim, offset=rows_offset + 4 * dim * row)
+        if not np.array_equal(stored, flat.reconstruct(row)):
+            raise IndexFormatError(f"FAISS {faiss.__version__} writes rows elsewhere than expected")
+    with path.open("ab") as stream:
+        stream.write(file.trailer())
+        stream.flush()
+        os.fsync(stream.fileno())
+    return file
+
+
+def _selector(allowed: Ids | None, excluded: Ids | None) -> faiss.IDSelector | None:
+    if allowed is not None:
+        if excluded is not None and len(excluded):
+            allowed = np.setdiff1d(allowed, excluded)
+        return faiss.IDSelectorBatch(allowed)
+    if excluded is not None and len(excluded):
+        return faiss.IDSelectorNot(faiss.IDSelectorBatch(excluded))
+    return None
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0][:200]
