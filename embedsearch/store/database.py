@@ -1,4 +1,4 @@
-"""Opening the catalogue's SQLite file: for writing, for reading, from a disk that cannot be written.
+"""Opening the catalogue's SQLite file: to write, to read, from media that cannot be written.
 
 Writers use a write-ahead log on local disks and a rollback journal on network file systems, where
 the log's shared memory does not work. Readers never write.
@@ -17,8 +17,28 @@ SCHEMA_VERSION = 1
 """Number of steps in :mod:`embedsearch.store.migrations`, known here without importing them."""
 
 NETWORK_FILE_SYSTEMS = frozenset(
-    "nfs nfs4 cifs smb smb2 smb3 smbfs afs 9p ncpfs webdav davfs ceph glusterfs lustre fuse.sshfs "
-    "fuse.rclone fuse.davfs2 fuse.s3fs fuse.glusterfs".split()
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "afs",
+        "9p",
+        "ncpfs",
+        "webdav",
+        "davfs",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "fuse.sshfs",
+        "fuse.rclone",
+        "fuse.davfs2",
+        "fuse.s3fs",
+        "fuse.glusterfs",
+    ]
 )
 
 

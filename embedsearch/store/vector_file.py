@@ -11,10 +11,13 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from embedsearch.errors import IndexFormatError
 
 Ids = NDArray[np.int64]
 Matrix = NDArray[np.float32]
@@ -27,64 +30,77 @@ SCAN_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class VectorFile:
-    """A vector index file and what its trailer says. Offsets are bytes from its beginning."""
+class Trailer:
+    """What the trailer says. Offsets are bytes from the beginning of the file."""
 
-    path: Path
     revision: str
     dim: int
     count: int
     rows_offset: int
     ids_offset: int
 
-    def trailer(self) -> bytes:
-        """The bytes that follow the FAISS index."""
+    def pack(self) -> bytes:
         return TRAILER.pack(
-            MAGIC,
-            self.revision.encode(),
-            self.dim,
-            self.count,
-            self.rows_offset,
-            self.ids_offset,
+            MAGIC, self.revision.encode(), self.dim, self.count, self.rows_offset, self.ids_offset
         )
+
+
+class VectorFile:
+    """An open vector index file. It stays the same file while a writer puts a newer one in its
+    place."""
+
+    def __init__(self, file: FileIO, trailer: Trailer) -> None:
+        self._file = file
+        self.trailer = trailer
+
+    def close(self) -> None:
+        self._file.close()
+
+    @property
+    def path(self) -> str:
+        """A path to this very file, whatever lies under its name by now."""
+        return f"/dev/fd/{self._file.fileno()}"
 
     def ids(self) -> Ids:
         """Region ids by row, int64 (count,)."""
-        return np.fromfile(self.path, np.int64, self.count, offset=self.ids_offset)
+        ids = np.empty(self.trailer.count, np.int64)
+        self._read(ids, self.trailer.ids_offset)
+        return ids
 
     def scores(self, query: Vector) -> Vector:
         """Inner product of every row with ``query`` (dim,): float32 (count,). Holds one chunk of
         rows in memory at a time."""
-        found = np.empty(self.count, np.float32)
-        chunk = np.empty((min(SCAN_ROWS, max(1, self.count)), self.dim), np.float32)
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(self.rows_offset)
-            for start in range(0, self.count, len(chunk)):
-                rows = chunk[: min(len(chunk), self.count - start)]
-                _read_exactly(file.fileno(), memoryview(rows).cast("B"))
-                np.dot(rows, query, out=found[start : start + len(rows)])
+        count, dim = self.trailer.count, self.trailer.dim
+        found = np.empty(count, np.float32)
+        chunk = np.empty((min(SCAN_ROWS, count), dim), np.float32)
+        for start in range(0, count, SCAN_ROWS):
+            rows = chunk[: count - start]
+            self._read(rows, self.trailer.rows_offset + 4 * dim * start)
+            np.dot(rows, query, out=found[start : start + len(rows)])
         return found
+
+    def _read(self, into: Matrix | Ids, offset: int) -> None:
+        rest = memoryview(into).cast("B") if into.size else memoryview(b"")
+        while len(rest):
+            got = os.preadv(self._file.fileno(), [rest], offset)
+            if got == 0:
+                raise IndexFormatError(
+                    f"{self._file.name!r} ended early. Make it anew: embedsearch verify --repair"
+                )
+            rest, offset = rest[got:], offset + got
 
 
 def open_vector_file(path: Path) -> VectorFile | None:
-    """Read the trailer; None where there is no file, or not one that we finished writing."""
+    """Open a vector index; None where there is no file, or not one that we finished writing."""
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < TRAILER.size:
-                return None
-            file.seek(size - TRAILER.size)
-            magic, revision, dim, count, rows, ids = TRAILER.unpack(file.read(TRAILER.size))
+        file = FileIO(path)
     except FileNotFoundError:
         return None
-    if magic != MAGIC or size - TRAILER.size < max(rows + 4 * dim * count, ids + 8 * count):
-        return None
-    return VectorFile(path, revision.decode(), dim, count, rows, ids)
-
-
-def _read_exactly(descriptor: int, into: memoryview) -> None:
-    while len(into):
-        got = os.readv(descriptor, [into])
-        if got == 0:
-            raise OSError("the vector index ended early")
-        into = into[got:]
+    size = os.fstat(file.fileno()).st_size
+    tail = os.pread(file.fileno(), TRAILER.size, max(0, size - TRAILER.size))
+    if len(tail) == TRAILER.size and tail.startswith(MAGIC):
+        _, revision, dim, count, rows, ids = TRAILER.unpack(tail)
+        if size - TRAILER.size >= max(rows + 4 * dim * count, ids + 8 * count):
+            return VectorFile(file, Trailer(revision.decode(), dim, count, rows, ids))
+    file.close()
+    return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedsearch.store.catalogue import Catalogue, StoredEncoder
 from embedsearch.store.vector_file import Ids, Matrix, Vector, open_vector_file
@@ -33,10 +34,16 @@ class VectorIndex:
         self._stale = np.empty(0, np.int64)
         self._extra_ids = np.empty(0, np.int64)
         self._extra_rows: Matrix = np.empty((0, dim), np.float32)
-        if self._file is not None and self._file.dim != dim:
+        if self._file is not None and self._file.trailer.dim != dim:
+            self._file.close()
             self._file = None
-        if self._file is None or self._file.revision != encoder.revision:
+        if self._file is None or self._file.trailer.revision != encoder.revision:
             self._catch_up(catalogue, encoder)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     @property
     def lag(self) -> int:
@@ -78,7 +85,8 @@ class VectorIndex:
         if self._file is None:
             return np.empty(0, np.int64), np.empty(0, np.float32)
         self._searches += 1
-        if self._searches == 1 and self._file.count * self._file.dim <= SCAN_LIMIT:
+        trailer = self._file.trailer
+        if self._searches == 1 and trailer.count * trailer.dim <= SCAN_LIMIT:
             ids, scores = self._file.ids(), self._file.scores(query)
             if allowed is not None or len(excluded):
                 keep = _masked(ids, allowed, excluded)
@@ -91,7 +99,7 @@ class VectorIndex:
         return self._faiss.search(query, k, allowed=allowed, excluded=excluded)
 
 
-def _masked(ids: Ids, allowed: Ids | None, excluded: Ids) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _masked(ids: Ids, allowed: Ids | None, excluded: Ids) -> NDArray[np.bool_]:
     keep = np.ones(len(ids), bool)
     if allowed is not None:
         keep &= np.isin(ids, allowed)

@@ -14,7 +14,7 @@ import faiss
 import numpy as np
 
 from embedsearch.errors import IndexFormatError
-from embedsearch.store.vector_file import Ids, Matrix, Vector, VectorFile, open_vector_file
+from embedsearch.store.vector_file import Ids, Matrix, Trailer, Vector, VectorFile, open_vector_file
 
 
 def write(
@@ -24,7 +24,7 @@ def write(
     revision: str,
     added: Iterable[tuple[Ids, Matrix]],
     removed: Ids | None = None,
-) -> VectorFile:
+) -> None:
     """Write the vector index: the rows it has, without ``removed``, and with ``added``.
 
     The file is written beside, fsynced and renamed: a reader sees the old one or the new one.
@@ -40,12 +40,11 @@ def write(
     beside = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         faiss.write_index(index, os.fspath(beside))
-        file = _with_trailer(index, beside, revision, dim)
+        _add_trailer(index, beside, revision, dim)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
     _sync(path.parent)
-    return VectorFile(path, revision, dim, file.count, file.rows_offset, file.ids_offset)
 
 
 class FaissSearcher:
@@ -53,10 +52,10 @@ class FaissSearcher:
 
     def __init__(self, file: VectorFile) -> None:
         try:
-            self._index = faiss.read_index(os.fspath(file.path), faiss.IO_FLAG_MMAP_IFC)
+            self._index = faiss.read_index(file.path, faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise IndexFormatError(
-                f"{file.path} cannot be read ({_first_line(error)}). "
+                f"FAISS cannot read the vector index ({str(error).splitlines()[0][:200]}). "
                 "Make it anew: embedsearch verify --repair"
             ) from error
 
@@ -86,32 +85,37 @@ def read_rows(file: VectorFile) -> tuple[Ids, Matrix]:
 
 
 def _load(path: Path, dim: int) -> faiss.IndexIDMap:
-    if open_vector_file(path) is not None:
-        index = faiss.read_index(os.fspath(path))
+    if (file := open_vector_file(path)) is not None:
+        index = faiss.read_index(file.path)
+        file.close()
         if index.d == dim:
             return index
     return faiss.IndexIDMap(faiss.IndexFlatIP(dim))
 
 
-def _with_trailer(index: faiss.IndexIDMap, path: Path, revision: str, dim: int) -> VectorFile:
-    """Append the trailer, after checking that rows and ids lie where it says."""
+def _add_trailer(index: faiss.IndexIDMap, path: Path, revision: str, dim: int) -> None:
+    """Append the trailer, after checking that FAISS put rows and ids where it says."""
     count = index.ntotal
     ids_offset = path.stat().st_size - 8 * count
     rows_offset = ids_offset - 8 - 4 * dim * count
-    file = VectorFile(path, revision, dim, count, rows_offset, ids_offset)
-    ids = faiss.vector_to_array(index.id_map)
-    if not np.array_equal(file.ids(), ids):
-        raise IndexFormatError(f"FAISS {faiss.__version__} writes ids elsewhere than expected")
     flat = faiss.downcast_index(index.index)
-    for row in {0, count - 1} if count else ():
-        stored = np.fromfile(path, np.float32, dim, offset=rows_offset + 4 * dim * row)
-        if not np.array_equal(stored, flat.reconstruct(row)):
-            raise IndexFormatError(f"FAISS {faiss.__version__} writes rows elsewhere than expected")
-    with path.open("ab") as stream:
-        stream.write(file.trailer())
+    with path.open("r+b") as stream:
+        for row in {0, count - 1} if count else ():
+            stream.seek(rows_offset + 4 * dim * row)
+            stored_row = np.frombuffer(stream.read(4 * dim), np.float32)
+            stream.seek(ids_offset + 8 * row)
+            stored_id = int.from_bytes(stream.read(8), "little")
+            if stored_id != index.id_map.at(row) or not np.array_equal(
+                stored_row, flat.reconstruct(row)
+            ):
+                raise IndexFormatError(
+                    f"FAISS {faiss.__version__} lays its files out in a way this version does not "
+                    "know. Update embedsearch, or install an older FAISS."
+                )
+        stream.seek(0, os.SEEK_END)
+        stream.write(Trailer(revision, dim, count, rows_offset, ids_offset).pack())
         stream.flush()
         os.fsync(stream.fileno())
-    return file
 
 
 def _selector(allowed: Ids | None, excluded: Ids | None) -> faiss.IDSelector | None:
@@ -130,7 +134,3 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200]
