@@ -17,28 +17,8 @@ SCHEMA_VERSION = 1
 """Number of steps in :mod:`embedsearch.store.migrations`, known here without importing them."""
 
 NETWORK_FILE_SYSTEMS = frozenset(
-    [
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb",
-        "smb2",
-        "smb3",
-        "smbfs",
-        "afs",
-        "9p",
-        "ncpfs",
-        "webdav",
-        "davfs",
-        "ceph",
-        "glusterfs",
-        "lustre",
-        "fuse.sshfs",
-        "fuse.rclone",
-        "fuse.davfs2",
-        "fuse.s3fs",
-        "fuse.glusterfs",
-    ]
+    {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "afs", "9p", "ceph", "glusterfs", "lustre"}
+    | {"fuse.sshfs", "fuse.rclone", "fuse.davfs2", "fuse.s3fs", "fuse.glusterfs", "davfs"}
 )
 
 
