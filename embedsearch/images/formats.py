@@ -1,0 +1,88 @@
+"""Which format a file is in, told by its content and never by its name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import IO
+
+from PIL import Image, ImageFile
+
+from embedsearch.errors import PictureError
+
+HEAD = 64
+"""Bytes from the start of a file that :func:`sniff` wants."""
+
+FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+
+_STARTS = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),  # BigTIFF
+    (b"MM\0+", "TIFF"),
+)
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIF_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+)
+
+
+def sniff(head: bytes) -> str:
+    """The format, one of :data:`FORMATS`, of a file that starts with ``head``.
+
+    Raises :class:`~embedsearch.errors.PictureError` saying what the file is instead.
+    """
+    for start, name in _STARTS:
+        if head.startswith(start):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    if head[4:8] == b"ftyp":
+        return _sniff_iso_media(head)
+    raise PictureError("decode", f"it is not a picture: {_looks_like(head)}")
+
+
+@lru_cache
+def opener(name: str) -> Callable[[IO[bytes], str], ImageFile.ImageFile]:
+    """Pillow's class (or factory) for one of :data:`FORMATS`.
+
+    ``Image.open`` would try every plugin it has, some of which start other programs, and warn
+    or fail by its own limit of pixels, which is global; one plugin is asked directly instead.
+    """
+    if name == "HEIF":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    else:
+        module = {"WebP": "WebP", "AVIF": "Avif"}.get(name, name.capitalize())
+        importlib.import_module(f"PIL.{module}ImagePlugin")
+    return Image.OPEN[name.upper()][0]
+
+
+def _sniff_iso_media(head: bytes) -> str:
+    """HEIF, AVIF and MP4 share one container; its first box lists the brands (ISO/IEC 14496-12)."""
+    box = head[: int.from_bytes(head[:4], "big")]
+    brands = {box[8:12], *(box[at : at + 4] for at in range(16, len(box), 4))}
+    if brands & _AVIF_BRANDS:
+        return "AVIF"
+    if brands & _HEIF_BRANDS:
+        return "HEIF"
+    raise PictureError("decode", "it is not a picture: it looks like a film")
+
+
+def _looks_like(head: bytes) -> str:
+    if not head.strip(b"\0"):
+        return "it starts with nothing but zeros, as an interrupted copy does"
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as fault:
+        text = head[: fault.start].decode("utf-8") if fault.start > len(head) - 4 else ""
+    if text and all(letter.isprintable() or letter.isspace() for letter in text):
+        return "it looks like text"
+    return f"it is in none of the formats {', '.join(FORMATS)}"
