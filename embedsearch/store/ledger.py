@@ -1,0 +1,403 @@
+"""The catalogue as its one writer sees it. Every change happens inside :meth:`Ledger.transaction`.
+
+An embedding is never changed in place: a picture whose content changed loses its region and gets a
+new one, so that a vector index lags exactly where its ids differ from the catalogue's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsearch.errors import PictureError
+from embedsearch.records import EncoderInfo
+from embedsearch.store import database
+from embedsearch.store.catalogue import (
+    UNDER,
+    Catalogue,
+    Root,
+    StoredEncoder,
+    encoder_json,
+    is_inside,
+    under_arguments,
+)
+
+Outcome = Literal["new", "changed", "moved", "copies", "unchanged"]
+IsGone = Callable[[Root, bytes], bool]
+"""Whether the file at (root, relative path) is certainly no longer there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What was read from one picture file.
+
+    ``vector`` is float32 (dim,), or None where the same content has an embedding already.
+    """
+
+    size: int
+    mtime_ns: int
+    hash: str
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    taken_at: str | None = None
+    exif: dict[str, Any] | None = None
+    vector: NDArray[np.float32] | None = None
+
+
+class Ledger(Catalogue):
+    """Writes one ``catalogue.db``. The caller holds the index lock."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        super().__init__(connection, path)
+        self._touched: set[int] = set()
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open for writing; made, or brought up to date, where it has to be."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return cls(database.open_writer(path), path)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, also across ``kill -9``. Encoders whose embeddings changed get a new
+        revision with it."""
+        self.connection.execute("begin immediate")
+        try:
+            yield
+            for key in self._touched:
+                self.connection.execute(
+                    "update encoders set revision = ? where id = ?", (os.urandom(8).hex(), key)
+                )
+            self.connection.execute("commit")
+        except BaseException:
+            if self.connection.in_transaction:
+                self.connection.execute("rollback")
+            raise
+        finally:
+            self._touched.clear()
+
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the database, so that the folder can be copied."""
+        self.connection.execute("pragma wal_checkpoint(truncate)")
+
+    # Runs, encoders, roots
+
+    def start_run(self, version: str) -> int:
+        cursor = self.connection.execute(
+            "insert into runs (started_at, version) values (?, ?)", (_now(), version)
+        )
+        return int(cursor.lastrowid or 0)
+
+    def finish_run(self, run_id: int, counts: dict[str, Any]) -> None:
+        self.connection.execute(
+            "update runs set finished_at = ?, counts = ? where id = ?",
+            (_now(), json.dumps(counts), run_id),
+        )
+
+    def add_encoder(self, info: EncoderInfo) -> StoredEncoder:
+        """The encoder's row, made where the index has not met it yet."""
+        self.connection.execute(
+            "insert into encoders (encoder_id, info, revision) values (?, ?, ?) "
+            "on conflict (encoder_id) do nothing",
+            (info.id, encoder_json(info), os.urandom(8).hex()),
+        )
+        return self.encoder(info.id)
+
+    def add_root(self, path: bytes, device: int) -> tuple[Root, bytes]:
+        """The root that holds the absolute folder ``path``, and the path below it.
+
+        A folder inside a known root belongs to that root; known roots inside the folder fold into
+        it: their pictures keep their rows.
+        """
+        roots = self.roots()
+        for root in roots:
+            if path == root.path:
+                return root, b""
+            if is_inside(path, root.path):
+                return root, path[len(root.path.rstrip(b"/")) + 1 :]
+        cursor = self.connection.execute(
+            "insert into roots (path, name, device) values (?, ?, ?)",
+            (path, printable(path), device),
+        )
+        new = Root(int(cursor.lastrowid or 0), path, device)
+        for root in roots:
+            if is_inside(root.path, path):
+                self._fold(root, new)
+        return new, b""
+
+    def _fold(self, inner: Root, outer: Root) -> None:
+        below = inner.path[len(outer.path.rstrip(b"/")) + 1 :] + b"/"
+        # A blob concatenated by SQLite becomes text; the cast makes it bytes again.
+        self.connection.execute(
+            "update images set root_id = ?, path = cast(? || path as blob), name = ? || name "
+            "where root_id = ?",
+            (outer.id, below, printable(below), inner.id),
+        )
+        self.connection.execute("delete from roots where id = ?", (inner.id,))
+
+    def set_device(self, root: Root, device: int) -> None:
+        """Remember the device that the root now lies on."""
+        self.connection.execute("update roots set device = ? where id = ?", (device, root.id))
+
+    # Pictures
+
+    def store(
+        self,
+        root: Root,
+        path: bytes,
+        content: Content,
+        encoder: StoredEncoder,
+        *,
+        anew: bool,
+        is_gone: IsGone,
+    ) -> Outcome | None:
+        """Record what was read at (root, relative path).
+
+        With ``anew`` the picture's embedding is replaced although its content is the same.
+        Returns what happened, or None where ``content`` has no vector and the one that it relied
+        on is gone meanwhile: then encode the picture and call again.
+        """
+        own = self.connection.execute(
+            "select id, size, hash, status from images where root_id = ? and path = ?",
+            (root.id, path),
+        ).fetchone()
+        outcome: Outcome | None
+        if own and not anew and own[1:] in _same(content, ("ok", "vanished")):
+            outcome = self._refresh(own[0], root, path, content, encoder)
+        elif not anew and (twin := self._twin(own, content, encoder, is_gone)):
+            outcome = self._from_twin(twin, own, root, path, content, encoder)
+        elif content.vector is None:
+            return None
+        else:
+            outcome = "changed" if own else "new"
+            self._replace(own, root, path, content, encoder)
+        if outcome is not None:
+            self._clear_failure(root, path)
+        return outcome
+
+    def fail(self, root: Root, path: bytes, error: PictureError, run_id: int) -> None:
+        """Record that the file at (root, relative path) cannot be used.
+
+        Bytes that are no picture are remembered with their size and time, so that they are not
+        tried again until they change; everything else is tried again by the next run.
+        """
+        self.add_failure(root.path.rstrip(b"/") + b"/" + path, error.stage, error.reason, run_id)
+
+    def fail_content(self, root: Root, path: bytes, size: int, mtime_ns: int) -> None:
+        """Remember that these bytes are no picture; a picture that was there before is gone."""
+        own = self.connection.execute(
+            "select id from images where root_id = ? and path = ?", (root.id, path)
+        ).fetchone()
+        if own:
+            self._delete_regions(own[0])
+        self.connection.execute(
+            "insert into images (root_id, path, name, size, mtime_ns, hash, width, height, format, "
+            "status) values (?, ?, ?, ?, ?, '', 0, 0, '', 'failed') on conflict (root_id, path) "
+            "do update set size = excluded.size, mtime_ns = excluded.mtime_ns, hash = '', "
+            "status = 'failed'",
+            (root.id, path, printable(path), size, mtime_ns),
+        )
+
+    def add_failure(self, path: bytes, stage: str, reason: str, run_id: int) -> None:
+        """Record a failure at the absolute ``path``."""
+        self.connection.execute(
+            "insert or replace into failures (path, name, stage, reason, run_id) "
+            "values (?, ?, ?, ?, ?)",
+            (path, printable(path), stage, reason, run_id),
+        )
+
+    def forget(self, under: bytes | None = None) -> int:
+        """Remove pictures for good: those that vanished, or all at or under ``under`` (absolute).
+        Roots that hold nothing any more go too. Returns the number of pictures removed."""
+        removed = 0
+        for image in list(self.images(None if under is not None else "vanished")):
+            path = os.fsencode(image.path)
+            if under is None or path == under or is_inside(path, under):
+                self._delete_image(image.id)
+                removed += 1
+        if under is not None:
+            self.connection.execute(f"delete from failures where {UNDER}", under_arguments(under))
+        self.connection.execute(
+            "delete from roots where not exists (select 1 from images where root_id = roots.id)"
+        )
+        return removed
+
+    # How a picture's rows change
+
+    def _refresh(
+        self, image_id: int, root: Root, path: bytes, content: Content, encoder: StoredEncoder
+    ) -> Outcome | None:
+        """The same content under the same path: new times, and an embedding where it lacks one."""
+        if not self._complete(image_id, content, encoder):
+            return None
+        self._place(image_id, root, path, content)
+        return "unchanged"
+
+    def _twin(
+        self, own: tuple[Any, ...] | None, content: Content, encoder: StoredEncoder, is_gone: IsGone
+    ) -> tuple[int, bool] | None:
+        """A picture of the same content elsewhere, and whether that one is gone (moved here)."""
+        rows = self.connection.execute(
+            "select images.id, roots.id, roots.path, device, images.path, "
+            "exists (select 1 from regions join embeddings on region_id = regions.id "
+            "        where image_id = images.id and kind = 'image' and encoder = ?) "
+            "from images join roots on roots.id = root_id "
+            "where hash = ? and size = ? and status in ('ok', 'vanished') and images.id is not ? "
+            "order by status = 'vanished' desc, images.id",
+            (encoder.key, content.hash, content.size, own[0] if own else None),
+        ).fetchall()
+        usable = [row for row in rows if row[5] or content.vector is not None]
+        for id_, root_id, root_path, device, path, _ in usable:
+            if is_gone(Root(root_id, root_path, device), path):
+                return id_, True
+        return (usable[0][0], False) if usable else None
+
+    def _from_twin(
+        self,
+        twin: tuple[int, bool],
+        own: tuple[Any, ...] | None,
+        root: Root,
+        path: bytes,
+        content: Content,
+        encoder: StoredEncoder,
+    ) -> Outcome:
+        twin_id, moved = twin
+        self._complete(twin_id, content, encoder)
+        if own:
+            self._delete_image(own[0])
+        if moved:
+            self._place(twin_id, root, path, content)
+            return "moved"
+        self._copy(twin_id, root, path, content)
+        return "changed" if own else "copies"
+
+    def _replace(
+        self,
+        own: tuple[Any, ...] | None,
+        root: Root,
+        path: bytes,
+        content: Content,
+        encoder: StoredEncoder,
+    ) -> None:
+        """New content under this path: a new region, and no trace of the old one."""
+        exif = json.dumps(content.exif) if content.exif else None
+        facts = (content.size, content.mtime_ns, content.hash, content.width, content.height)
+        if own:
+            image_id = int(own[0])
+            self._delete_regions(image_id)
+            self.connection.execute(
+                "update images set size = ?, mtime_ns = ?, hash = ?, width = ?, height = ?, "
+                "format = ?, taken_at = ?, exif = ?, status = 'ok' where id = ?",
+                (*facts, content.format, content.taken_at, exif, image_id),
+            )
+        else:
+            cursor = self.connection.execute(
+                "insert into images (root_id, path, name, size, mtime_ns, hash, width, height, "
+                "format, taken_at, exif, status) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'ok')",
+                (root.id, path, printable(path), *facts, content.format, content.taken_at, exif),
+            )
+            image_id = int(cursor.lastrowid or 0)
+        cursor = self.connection.execute(
+            "insert into regions (image_id, kind, x, y, w, h) values (?, 'image', 0, 0, ?, ?)",
+            (image_id, content.width, content.height),
+        )
+        self._embed(int(cursor.lastrowid or 0), content, encoder)
+
+    def _complete(self, image_id: int, content: Content, encoder: StoredEncoder) -> bool:
+        """See to it that the picture has an embedding of ``encoder``; False where it cannot."""
+        row = self.connection.execute(
+            "select regions.id, exists (select 1 from embeddings where region_id = regions.id "
+            "and encoder = ?) from regions where image_id = ? and kind = 'image'",
+            (encoder.key, image_id),
+        ).fetchone()
+        if row is not None and row[1]:
+            return True
+        if row is None or content.vector is None:
+            return False
+        self._embed(row[0], content, encoder)
+        return True
+
+    def _embed(self, region_id: int, content: Content, encoder: StoredEncoder) -> None:
+        assert content.vector is not None
+        self.connection.execute(
+            "insert into embeddings (region_id, encoder, vector) values (?, ?, ?)",
+            (region_id, encoder.key, content.vector.astype(np.float16).tobytes()),
+        )
+        self._touched.add(encoder.key)
+
+    def _place(self, image_id: int, root: Root, path: bytes, content: Content) -> None:
+        self.connection.execute(
+            "update images set root_id = ?, path = ?, name = ?, mtime_ns = ?, status = 'ok' "
+            "where id = ?",
+            (root.id, path, printable(path), content.mtime_ns, image_id),
+        )
+
+    def _copy(self, twin_id: int, root: Root, path: bytes, content: Content) -> None:
+        """A row of its own with the regions and embeddings of a picture of the same content."""
+        cursor = self.connection.execute(
+            "insert into images (root_id, path, name, size, mtime_ns, hash, width, height, format, "
+            "taken_at, exif, status) select ?, ?, ?, size, ?, hash, width, height, format, "
+            "taken_at, exif, 'ok' from images where id = ?",
+            (root.id, path, printable(path), content.mtime_ns, twin_id),
+        )
+        image_id = cursor.lastrowid
+        regions = self.connection.execute(
+            "select id from regions where image_id = ? order by id", (twin_id,)
+        ).fetchall()
+        for (region_id,) in regions:
+            cursor = self.connection.execute(
+                "insert into regions (image_id, kind, x, y, w, h, label, score, mask) "
+                "select ?, kind, x, y, w, h, label, score, mask from regions where id = ?",
+                (image_id, region_id),
+            )
+            self.connection.execute(
+                "insert into embeddings (region_id, encoder, vector) "
+                "select ?, encoder, vector from embeddings where region_id = ?",
+                (cursor.lastrowid, region_id),
+            )
+        self._touch_encoders_of(int(image_id or 0))
+
+    def _delete_image(self, image_id: int) -> None:
+        self._delete_regions(image_id)
+        self.connection.execute("delete from images where id = ?", (image_id,))
+
+    def _delete_regions(self, image_id: int) -> None:
+        self._touch_encoders_of(image_id)
+        self.connection.execute("delete from regions where image_id = ?", (image_id,))
+
+    def _touch_encoders_of(self, image_id: int) -> None:
+        rows = self.connection.execute(
+            "select distinct encoder from embeddings join regions on regions.id = region_id "
+            "where image_id = ?",
+            (image_id,),
+        )
+        self._touched.update(key for (key,) in rows)
+
+    def _clear_failure(self, root: Root, path: bytes) -> None:
+        self.connection.execute(
+            "delete from failures where path = ?", (root.path.rstrip(b"/") + b"/" + path,)
+        )
+
+
+def printable(path: bytes) -> str:
+    """``path`` as text for people and for SQL: bytes that are not UTF-8 as ``\\xNN``."""
+    return path.decode("utf-8", "backslashreplace")
+
+
+def _same(content: Content, statuses: tuple[str, ...]) -> list[tuple[int, str, str]]:
+    return [(content.size, content.hash, status) for status in statuses]
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
