@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -20,7 +21,7 @@ from embedsearch.errors import EmbedSearchError, PictureError
 from embedsearch.images.colour import averageable, to_srgb
 from embedsearch.images.exif import read_exif
 from embedsearch.images.files import FileBytes, content_hash, explain, read
-from embedsearch.images.formats import HEAD, opener, sniff
+from embedsearch.images.formats import HEAD, cut_short, opener, sniff
 
 __all__ = ["DEFAULT_MAX_PIXELS", "Decoded", "FileBytes", "content_hash", "decode", "read"]
 
@@ -80,69 +81,67 @@ def decode(source: Source, at_least: int) -> Decoded:
         raise ValueError(f"at_least must be 1 or more, not {at_least}")
     _silence_pillow()
     if isinstance(source, np.ndarray):
-        return _guarded(_from_array(source), at_least)
+        return _decode_image(_from_array(source), None, at_least)
     if isinstance(source, Image.Image):
-        return _guarded(source, at_least)
-    return _guarded(
-        source if isinstance(source, FileBytes) else read(os.fsencode(source)), at_least
-    )
-
-
-def _guarded(source: FileBytes | Image.Image, at_least: int) -> Decoded:
-    """Decode, and turn whatever a format's parser raises into a reason that a person can use."""
-    name = "picture"
-    try:
-        if isinstance(source, Image.Image):
+        try:
+            # A copy: scaled decoding and turning upright would change the caller's picture.
             return _decode_image(source.copy(), source.format, at_least)
-        with source.open() as stream:
-            name = sniff(stream.read(HEAD))
-            stream.seek(0)
+        except EmbedSearchError:
+            raise
+        except Exception as fault:
+            raise _explained(fault, source.format or "picture") from fault
+    return _decode_file(source if isinstance(source, FileBytes) else read(source), at_least)
+
+
+def _decode_file(file: FileBytes, at_least: int) -> Decoded:
+    with file.open() as stream:
+        head = stream.read(HEAD)
+        stream.seek(0)
+        name = sniff(head)
+        try:
             with opener(name)(stream, "") as image:
                 return _decode_image(image, image.format, at_least)
-    except EmbedSearchError:
-        raise
-    except Exception as fault:  # the plugins of Pillow raise nearly every type there is
-        raise _explained(fault, name) from fault
+        except EmbedSearchError:
+            raise
+        except Exception as fault:  # the plugins of Pillow raise nearly every type there is
+            if cut_short(name, head, file.size):
+                raise _explained(EOFError(), name) from fault
+            raise _explained(fault, name) from fault
 
 
 def _decode_image(image: Image.Image, name: str | None, at_least: int) -> Decoded:
-    width, height = image.size
-    # Scaled decoding costs nothing more than fewer pixels, and is several times faster.
+    full_size = image.size
+    # Scaled decoding costs nothing but the pixels left out, and is several times faster.
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         image.draft(None, (at_least, at_least))
-    with _room_for(image, width * height):
-        # Pillow turns a TIFF upright as it loads it.
-        stored_upright = image.format != "TIFF"
-        drafted = image.size != (width, height)
+    with _room_for(image, full_size):
+        drafted = image.size != full_size
         image.load()
-        if not drafted:
-            width, height = image.size
+        if not drafted:  # some formats know their true size only now
+            full_size = image.size
         reduced = averageable(image)
         factor = min(reduced.size) // at_least
         if factor > 1:
             reduced = reduced.reduce(factor)
-    exif = read_exif(image)
-    upright = to_srgb(reduced)
-    if stored_upright and exif.orientation != 1:
-        upright = upright.transpose(_TO_UPRIGHT[exif.orientation])
-        if exif.orientation >= 5:
-            width, height = height, width
-    # np.array, not np.asarray: torch takes only writable arrays without complaint.
-    return Decoded(np.array(upright), width, height, name, exif.taken_at, exif.fields)
+        upright = to_srgb(reduced)
+        width, height = full_size
+        exif = read_exif(image)
+        if exif.orientation != 1 and image.format != "TIFF":  # Pillow turns those as it loads
+            upright = upright.transpose(_TO_UPRIGHT[exif.orientation])
+            if exif.orientation >= 5:
+                width, height = height, width
+        # np.array, not np.asarray: torch takes only writable arrays without complaint.
+        return Decoded(np.array(upright), width, height, name, exif.taken_at, exif.fields)
 
 
-def _room_for(image: Image.Image, pixels: int) -> AbstractContextManager[Any]:
+def _room_for(image: Image.Image, full_size: tuple[int, int]) -> AbstractContextManager[Any]:
     """Refuse a picture of too many pixels, and let large ones pass one at a time.
 
     What counts is the pixels that will be held in memory: those left by scaled decoding, unless
     the JPEG is progressive, whose coefficients are all held.
     """
-    if isinstance(image, JpegImagePlugin.JpegImageFile) and "progressive" not in image.info:
-        held = image.size[0] * image.size[1]
-    else:
-        held = pixels
-    if held <= _LARGE_PIXELS:
-        return nullcontext()
+    scaled = isinstance(image, JpegImagePlugin.JpegImageFile) and "progressive" not in image.info
+    held = math.prod(image.size if scaled else full_size)
     most = _max_pixels()
     if held > most:
         raise PictureError(
@@ -150,7 +149,7 @@ def _room_for(image: Image.Image, pixels: int) -> AbstractContextManager[Any]:
             f"it would take {held:,} pixels in memory, more than the limit of {most:,}; "
             f"set {MAX_PIXELS_VARIABLE} to a larger number to read it all the same",
         )
-    return _large
+    return _large if held > _LARGE_PIXELS else nullcontext()
 
 
 def _max_pixels() -> int:
@@ -188,8 +187,11 @@ def _explained(fault: Exception, name: str) -> PictureError:
     if isinstance(fault, Image.DecompressionBombError):
         return PictureError("decode", f"this {name} has too many pixels: {fault}")
     said = str(fault).split("\n", 1)[0].strip() or type(fault).__name__
-    if isinstance(fault, EOFError) or "truncated" in said.lower():
+    if isinstance(fault, EOFError) or re.search("truncated|unexpected end", said, re.IGNORECASE):
         return PictureError("decode", f"the {name} is cut short: part of the file is missing")
+    said = said.removesuffix(" when reading image file").replace(
+        "decoder error -2", "its data cannot be decompressed"
+    )
     return PictureError("decode", f"the {name} is damaged ({said})")
 
 

@@ -49,7 +49,7 @@ class FileBytes:
             raise PictureError("read", explain(fault)) from fault
 
 
-def read(path: bytes | str) -> FileBytes:
+def read(path: bytes | str | os.PathLike[str]) -> FileBytes:
     """Read a regular file, following links to it.
 
     Raises :class:`~embedsearch.errors.PictureError` of stage ``"read"`` when it is missing, may

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 from collections.abc import Callable
 from functools import lru_cache
-from typing import IO
+from typing import IO, Literal
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, _imaging
 
 from embedsearch.errors import PictureError
 
@@ -60,9 +61,38 @@ def opener(name: str) -> Callable[[IO[bytes], str], ImageFile.ImageFile]:
 
         pillow_heif.register_heif_opener()
     else:
+        if name == "TIFF":
+            _hush_libtiff()
         module = {"WebP": "WebP", "AVIF": "Avif"}.get(name, name.capitalize())
         importlib.import_module(f"PIL.{module}ImagePlugin")
     return Image.OPEN[name.upper()][0]
+
+
+def cut_short(name: str, head: bytes, size: int) -> bool:
+    """Whether a file of ``size`` bytes says in its head that it should be longer.
+
+    Told only of the formats whose decoders do not tell themselves: WebP and classic TIFF.
+    """
+    if name == "WebP":
+        return int.from_bytes(head[4:8], "little") + 8 > size
+    if name == "TIFF" and head[2:4] in (b"*\0", b"\0*"):
+        order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+        return int.from_bytes(head[4:8], order) >= size  # where the directory of tags begins
+    return False
+
+
+def _hush_libtiff() -> None:
+    """Keep libtiff from writing to stderr, in the middle of a progress bar, what it returns too.
+
+    Pillow offers no switch for it. Where the library cannot be reached, its lines stay.
+    """
+    try:
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+    except (OSError, AttributeError):
+        return
+    set_handler.restype = ctypes.c_void_p
+    set_handler.argtypes = [ctypes.c_void_p]
+    set_handler(None)
 
 
 def _sniff_iso_media(head: bytes) -> str:
