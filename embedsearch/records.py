@@ -105,6 +105,8 @@ class IndexReport:
     copies: int = 0
     unchanged: int = 0
     vanished: int = 0
+    encoded: int = 0
+    """Embeddings computed by this run; copies, moved and touched pictures need none."""
     failed: int = 0
     """Pictures under the roots of this run that cannot be used, old failures included."""
     failures: tuple[Failure, ...] = ()

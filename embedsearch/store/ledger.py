@@ -186,16 +186,23 @@ class Ledger(Catalogue):
             self._clear_failure(root, path)
         return outcome
 
-    def fail(self, root: Root, path: bytes, error: PictureError, run_id: int) -> None:
+    def fail(
+        self,
+        root: Root,
+        path: bytes,
+        error: PictureError,
+        read_as: tuple[int, int] | None,
+        run_id: int,
+    ) -> None:
         """Record that the file at (root, relative path) cannot be used.
 
-        Bytes that are no picture are remembered with their size and time, so that they are not
-        tried again until they change; everything else is tried again by the next run.
+        Bytes that are no picture are remembered with the size and mtime_ns they were ``read_as``,
+        so that they are not tried again until they change; a picture that was there before them is
+        gone. Everything else is tried again by the next run, and what is known of it stays.
         """
         self.add_failure(root.path.rstrip(b"/") + b"/" + path, error.stage, error.reason, run_id)
-
-    def fail_content(self, root: Root, path: bytes, size: int, mtime_ns: int) -> None:
-        """Remember that these bytes are no picture; a picture that was there before is gone."""
+        if error.stage != "decode" or read_as is None:
+            return
         own = self.connection.execute(
             "select id from images where root_id = ? and path = ?", (root.id, path)
         ).fetchone()
@@ -206,7 +213,7 @@ class Ledger(Catalogue):
             "status) values (?, ?, ?, ?, ?, '', 0, 0, '', 'failed') on conflict (root_id, path) "
             "do update set size = excluded.size, mtime_ns = excluded.mtime_ns, hash = '', "
             "status = 'failed'",
-            (root.id, path, printable(path), size, mtime_ns),
+            (root.id, path, printable(path), *read_as),
         )
 
     def add_failure(self, path: bytes, stage: str, reason: str, run_id: int) -> None:

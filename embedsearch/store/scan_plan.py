@@ -40,6 +40,8 @@ class ScanPlan:
     """Collects the scan of one run, then tells what to do. Owns temporary tables of ``ledger``."""
 
     def __init__(self, ledger: Ledger) -> None:
+        self.unchanged = 0
+        """Pictures that :meth:`conclude` found just as the catalogue knows them."""
         self._ledger = ledger
         self._db = ledger.connection
         self._db.execute("pragma temp_store = file")
@@ -51,7 +53,7 @@ class ScanPlan:
         )
         self._db.execute(
             "create temp table pending (seq integer primary key, root_id integer, path blob, "
-            "anew integer)"
+            "anew integer, unique (root_id, path))"
         )
         self._db.execute("create temp table gone (image_id integer primary key)")
 
@@ -98,6 +100,17 @@ class ScanPlan:
             f"or (images.status = 'ok' and not {encoded}) order by seen.root_id, seen.path",
             {"force": int(force), "encoder": encoder.key},
         )
+        self.unchanged = self.seen_count() - self.pending_count() - self._failed_before()
+
+    def recognises(self, root: Root) -> bool:
+        """Whether at least one file was seen under ``root`` just as the catalogue knows it."""
+        row = self._db.execute(
+            "select 1 from seen join images on images.root_id = seen.root_id and images.path = "
+            "seen.path and images.size = seen.size and images.mtime_ns = seen.mtime_ns "
+            "where seen.root_id = ? limit 1",
+            (root.id,),
+        ).fetchone()
+        return row is not None
 
     def _some_unencoded(self, encoder: StoredEncoder) -> bool:
         row = self._db.execute(
@@ -143,12 +156,12 @@ class ScanPlan:
     def seen_count(self) -> int:
         return int(self._db.execute("select count(*) from seen").fetchone()[0])
 
-    def failed_before_count(self) -> int:
-        """Files seen that failed in an earlier run and have not changed since."""
+    def _failed_before(self) -> int:
+        """Files seen that failed in an earlier run and will not be read again."""
         row = self._db.execute(
             "select count(*) from images join seen on seen.root_id = images.root_id "
-            "and seen.path = images.path where status = 'failed' and seen.size = images.size "
-            "and seen.mtime_ns = images.mtime_ns"
+            "and seen.path = images.path where status = 'failed' and not exists (select 1 "
+            "from pending where pending.root_id = seen.root_id and pending.path = seen.path)"
         ).fetchone()
         return int(row[0])
 

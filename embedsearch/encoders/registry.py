@@ -1,0 +1,96 @@
+"""From a spec to an encoder: the one in the box, a folder, or what another package brings."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from embedsearch.encoders.base import Encoder
+from embedsearch.errors import EncoderError
+from embedsearch.records import EncoderInfo
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+COPY_LIMIT = 16 * 1024 * 1024
+"""An index keeps a copy of encoders up to this many bytes."""
+ENTRY_POINTS = "embedsearch.encoders"
+
+
+def in_the_box() -> list[str]:
+    """Specs of the encoders whose weights come with the package."""
+    return sorted(folder.parent.name for folder in WEIGHTS.glob("*/encoder.json"))
+
+
+def load(spec: str) -> Encoder:
+    """Load the encoder that ``spec`` names.
+
+    ``spec`` is an encoder in the box (``mini``), a folder that holds ``encoder.json``, or
+    ``PREFIX:...`` where a package registered PREFIX under the entry points
+    ``embedsearch.encoders`` (a callable that takes the spec and returns an Encoder).
+
+    Raises :class:`~embedsearch.errors.EncoderError`.
+    """
+    if spec in in_the_box():
+        return _from_folder(WEIGHTS / spec, spec)
+    folder = Path(spec).expanduser()
+    if (folder / "encoder.json").is_file():
+        return _from_folder(folder, str(folder.resolve()))
+    prefix = spec.partition(":")[0]
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
+        if entry.name == prefix:
+            made = entry.load()(spec)
+            if not isinstance(made, Encoder):
+                raise EncoderError(f"{entry.value} did not return an encoder for {spec!r}.")
+            return made
+    raise EncoderError(
+        f"There is no encoder {spec!r}. Name one in the box ({', '.join(in_the_box())}), or a "
+        "folder that holds an encoder.json."
+    )
+
+
+def load_stored(info: EncoderInfo, index_folder: Path) -> Encoder:
+    """The very encoder that an index was made with: from the copy in the index, else by its spec.
+
+    Raises :class:`~embedsearch.errors.EncoderError` where the spec leads to other weights.
+    """
+    copy = index_folder / "encoders" / info.id
+    if (copy / "encoder.json").is_file():
+        return _from_folder(copy, info.spec)
+    encoder = load(info.spec)
+    if encoder.info.id != info.id:
+        raise EncoderError(
+            f"The index at {index_folder} was made with {info.id}, but {info.spec} is now "
+            f"{encoder.info.id}. Restore the older weights, or index the pictures anew with "
+            f"embedsearch index --encoder {info.spec} FOLDER"
+        )
+    return encoder
+
+
+def keep_copy(encoder: Encoder, index_folder: Path) -> bool:
+    """Copy a small encoder into the index, so that it can always encode a query. Returns whether
+    the index has a copy now. The copy appears whole or not at all."""
+    source: Path | None = getattr(encoder, "folder", None)
+    target = index_folder / "encoders" / encoder.info.id
+    if (target / "encoder.json").is_file():
+        return True
+    if source is None or sum(file.stat().st_size for file in _files(source)) > COPY_LIMIT:
+        return False
+    beside = target.with_name(target.name + ".partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    for file in _files(source):
+        shutil.copyfile(file, beside / file.name)
+    shutil.rmtree(target, ignore_errors=True)
+    beside.rename(target)
+    return True
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.iterdir()) if file.is_file())
+
+
+def _from_folder(folder: Path, spec: str) -> Encoder:
+    from embedsearch.encoders.onnx import OnnxEncoder
+
+    return OnnxEncoder(folder, spec=spec)
