@@ -10,6 +10,7 @@ from pathlib import Path
 from embedsearch.encoders.base import Encoder
 from embedsearch.errors import EncoderError
 from embedsearch.records import EncoderInfo
+from embedsearch.settings import Device
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 COPY_LIMIT = 16 * 1024 * 1024
@@ -22,24 +23,25 @@ def in_the_box() -> list[str]:
     return sorted(folder.parent.name for folder in WEIGHTS.glob("*/encoder.json"))
 
 
-def load(spec: str) -> Encoder:
+def load(spec: str, device: Device = "auto") -> Encoder:
     """Load the encoder that ``spec`` names.
 
     ``spec`` is an encoder in the box (``mini``), a folder that holds ``encoder.json``, or
     ``PREFIX:...`` where a package registered PREFIX under the entry points
-    ``embedsearch.encoders`` (a callable that takes the spec and returns an Encoder).
+    ``embedsearch.encoders`` (a callable that takes
+    spec and device and returns an Encoder).
 
     Raises :class:`~embedsearch.errors.EncoderError`.
     """
     if spec in in_the_box():
-        return _from_folder(WEIGHTS / spec, spec)
+        return _from_folder(WEIGHTS / spec, spec, device)
     folder = Path(spec).expanduser()
     if (folder / "encoder.json").is_file():
-        return _from_folder(folder, str(folder.resolve()))
+        return _from_folder(folder, str(folder.resolve()), device)
     prefix = spec.partition(":")[0]
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         if entry.name == prefix:
-            made = entry.load()(spec)
+            made = entry.load()(spec, device)
             if not isinstance(made, Encoder):
                 raise EncoderError(f"{entry.value} did not return an encoder for {spec!r}.")
             return made
@@ -49,15 +51,15 @@ def load(spec: str) -> Encoder:
     )
 
 
-def load_stored(info: EncoderInfo, index_folder: Path) -> Encoder:
+def load_stored(info: EncoderInfo, index_folder: Path, device: Device = "auto") -> Encoder:
     """The very encoder that an index was made with: from the copy in the index, else by its spec.
 
     Raises :class:`~embedsearch.errors.EncoderError` where the spec leads to other weights.
     """
     copy = index_folder / "encoders" / info.id
     if (copy / "encoder.json").is_file():
-        return _from_folder(copy, info.spec)
-    encoder = load(info.spec)
+        return _from_folder(copy, info.spec, device)
+    encoder = load(info.spec, device)
     if encoder.info.id != info.id:
         raise EncoderError(
             f"The index at {index_folder} was made with {info.id}, but {info.spec} is now "
@@ -67,12 +69,13 @@ def load_stored(info: EncoderInfo, index_folder: Path) -> Encoder:
     return encoder
 
 
-def keep_copy(encoder: Encoder, index_folder: Path) -> bool:
+def keep_copy(encoder: Encoder, index_folder: Path, *, anew: bool = False) -> bool:
     """Copy a small encoder into the index, so that it can always encode a query. Returns whether
-    the index has a copy now. The copy appears whole or not at all."""
+    the index has a copy now. The copy appears whole or not at all; one that is there is kept,
+    unless ``anew``."""
     source: Path | None = getattr(encoder, "folder", None)
     target = index_folder / "encoders" / encoder.info.id
-    if (target / "encoder.json").is_file():
+    if (target / "encoder.json").is_file() and not anew:
         return True
     if source is None or sum(file.stat().st_size for file in _files(source)) > COPY_LIMIT:
         return False
@@ -90,7 +93,9 @@ def _files(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.iterdir()) if file.is_file())
 
 
-def _from_folder(folder: Path, spec: str) -> Encoder:
+def _from_folder(folder: Path, spec: str, device: Device) -> Encoder:
+    if device == "cuda":
+        raise EncoderError(f"{spec} is made for CPUs and does not run on a GPU; use --device cpu.")
     from embedsearch.encoders.onnx import OnnxEncoder
 
     return OnnxEncoder(folder, spec=spec)

@@ -26,7 +26,7 @@ from embedsearch.indexing.worker import Looked, Worker
 from embedsearch.records import IndexReport
 from embedsearch.store.catalogue import StoredEncoder
 from embedsearch.store.ledger import Ledger
-from embedsearch.store.scan_plan import Pending, ScanPlan, Scope
+from embedsearch.store.scan_plan import ScanPlan, Scope
 
 CHUNK = 4
 """Files a worker takes at a time; batches of 1 to 8 are the fastest on a CPU."""

@@ -1,4 +1,4 @@
-"""From the PATHs of the command line to what of which root is scanned, and how far it is trusted."""
+"""From the PATHs of a run to what of which root is scanned, and how far that is trusted."""
 
 from __future__ import annotations
 

@@ -8,12 +8,7 @@ import numpy as np
 
 from embedsearch.store.catalogue import StoredEncoder
 from embedsearch.store.ledger import Ledger
-from embedsearch.store.vector_file import open_vector_file
-
-
-def vector_path(index_folder: Path, encoder_id: str) -> Path:
-    """Where the vector index of an encoder lies."""
-    return index_folder / "vectors" / f"{encoder_id}.faiss"
+from embedsearch.store.vector_file import open_vector_file, vector_path
 
 
 def sync_vectors(ledger: Ledger, index_folder: Path, encoder: StoredEncoder) -> int:

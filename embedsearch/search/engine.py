@@ -25,6 +25,20 @@ class Engine:
     def close(self) -> None:
         self._vectors.close()
 
+    def embedding_of(self, path: str) -> NDArray[np.float32] | None:
+        """The embedding of the picture at an absolute path, float32 (dim,), if the index has it
+        and the file is as it was indexed."""
+        image = self._catalogue.image_at(os.fsencode(path))
+        if image is None or image.status != "ok":
+            return None
+        try:
+            status = os.stat(path)
+        except OSError:
+            return None
+        if (status.st_size, status.st_mtime_ns) != (image.size, image.mtime_ns):
+            return None
+        return self._catalogue.embedding_of(image, self.encoder)
+
     def search(
         self,
         query: NDArray[np.float32],

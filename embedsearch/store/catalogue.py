@@ -291,6 +291,32 @@ class Catalogue:
         ]
         return found
 
+    def pictures_without_region(self) -> list[bytes]:
+        """Absolute paths of pictures that lack the region of the whole picture."""
+        rows = self.connection.execute(
+            "select roots.path, images.path from images join roots on roots.id = root_id "
+            "where status = 'ok' and not exists (select 1 from regions where image_id = images.id "
+            "and kind = 'image')"
+        )
+        return [os.fsencode(_path(*row)) for row in rows]
+
+    def bad_embeddings(self, encoder: StoredEncoder) -> Iterator[tuple[bytes, str]]:
+        """Absolute paths of pictures with an embedding of the wrong size, not finite, or not of
+        unit length, and what is wrong."""
+        dim = encoder.info.dim
+        rows = self.connection.execute(
+            "select roots.path, images.path, vector from embeddings "
+            "join regions on regions.id = region_id join images on images.id = image_id "
+            "join roots on roots.id = root_id where encoder = ?",
+            (encoder.key,),
+        )
+        for root, path, blob in rows:
+            vector = np.frombuffer(blob, np.float16).astype(np.float32)
+            if len(vector) != dim:
+                yield os.fsencode(_path(root, path)), f"embedding of {len(vector)} numbers"
+            elif not abs(float(np.linalg.norm(vector)) - 1) < 0.01:
+                yield os.fsencode(_path(root, path)), "embedding is not of unit length"
+
 
 UNDER = "(path = :exact or (path > :below and path < :above))"
 """SQL for: the BLOB column ``path`` is :exact or lies under it."""

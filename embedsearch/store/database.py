@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from embedsearch.errors import IndexFormatError, IndexNotFoundError
 
+CATALOGUE = "catalogue.db"
 SCHEMA_VERSION = 1
 """Number of steps in :mod:`embedsearch.store.migrations`, known here without importing them."""
 

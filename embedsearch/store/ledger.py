@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -224,21 +224,28 @@ class Ledger(Catalogue):
             (path, printable(path), stage, reason, run_id),
         )
 
-    def forget(self, under: bytes | None = None) -> int:
-        """Remove pictures for good: those that vanished, or all at or under ``under`` (absolute).
-        Roots that hold nothing any more go too. Returns the number of pictures removed."""
-        removed = 0
-        for image in list(self.images(None if under is not None else "vanished")):
-            path = os.fsencode(image.path)
-            if under is None or path == under or is_inside(path, under):
-                self._delete_image(image.id)
-                removed += 1
-        if under is not None:
-            self.connection.execute(f"delete from failures where {UNDER}", under_arguments(under))
+    def clear_failures(self, under: bytes) -> None:
+        """Drop the failures at or under an absolute path."""
+        self.connection.execute(f"delete from failures where {UNDER}", under_arguments(under))
+
+    def drop_empty_roots(self) -> None:
+        """Roots that hold nothing any more are no longer indexed."""
         self.connection.execute(
             "delete from roots where not exists (select 1 from images where root_id = roots.id)"
         )
-        return removed
+
+    def mark_vanished(self, paths: Iterable[bytes]) -> None:
+        """Mark pictures, by absolute path, as no longer there; their embeddings are kept."""
+        for path in paths:
+            if (image := self.image_at(path)) is not None:
+                self.connection.execute(
+                    "update images set status = 'vanished' where id = ?", (image.id,)
+                )
+
+    def drop(self, path: bytes) -> None:
+        """Take a picture out, by absolute path, so that the next run indexes it anew."""
+        if (image := self.image_at(path)) is not None:
+            self._delete_image(image.id)
 
     # How a picture's rows change
 

@@ -80,7 +80,7 @@ class VectorFile:
         return found
 
     def _read(self, into: Matrix | Ids, offset: int) -> None:
-        rest = memoryview(into).cast("B") if into.size else memoryview(b"")
+        rest = into.reshape(-1).view(np.uint8).data
         while len(rest):
             got = os.preadv(self._file.fileno(), [rest], offset)
             if got == 0:
@@ -88,6 +88,11 @@ class VectorFile:
                     f"{self._file.name!r} ended early. Make it anew: embedsearch verify --repair"
                 )
             rest, offset = rest[got:], offset + got
+
+
+def vector_path(index_folder: Path, encoder_id: str) -> Path:
+    """Where the vector index of an encoder lies."""
+    return index_folder / "vectors" / f"{encoder_id}.faiss"
 
 
 def open_vector_file(path: Path) -> VectorFile | None:

@@ -1,0 +1,300 @@
+"""``class Index``: the public face of an index folder. It only delegates."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, BinaryIO, Self
+
+from embedsearch import settings
+from embedsearch.errors import QueryError
+from embedsearch.records import Hit, IndexInfo, IndexReport, Problem
+from embedsearch.search.engine import Engine
+from embedsearch.search.query import Query, embed
+from embedsearch.settings import Device
+from embedsearch.store.catalogue import Catalogue, StoredEncoder
+from embedsearch.store.database import CATALOGUE
+from embedsearch.store.vector_file import vector_path
+
+if TYPE_CHECKING:
+    from embedsearch.encoders.base import Encoder
+    from embedsearch.images.thumbnails import Thumbnails
+    from embedsearch.indexing.progress import Progress
+    from embedsearch.render.export import Format
+
+AnyPath = str | bytes | os.PathLike[str]
+
+
+class Index:
+    """A folder of embeddings to search. Made by the first :meth:`add`.
+
+    ::
+
+        index = embedsearch.open("indexes/photos")
+        index.add("photos/")
+        for hit in index.search("red car", k=10):
+            print(hit.score, hit.path)
+
+    Readers never write, so any number of processes may search while one adds. One object is for
+    one thread at a time.
+    """
+
+    def __init__(self, folder: AnyPath | None = None) -> None:
+        given = None if folder is None else Path(os.fsdecode(folder))
+        self.folder = settings.index_folder(given)
+        self._catalogue: Catalogue | None = None
+        self._engines: dict[str, Engine] = {}
+        self._encoders: dict[str, Encoder] = {}
+
+    def close(self) -> None:
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
+        if self._catalogue is not None:
+            self._catalogue.close()
+            self._catalogue = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Writing
+
+    def add(
+        self,
+        *paths: AnyPath,
+        encoder: str | None = None,
+        exclude: Sequence[str] = (),
+        force: bool = False,
+        device: Device = "auto",
+        workers: int | None = None,
+        wait_seconds: float = 0.0,
+        progress: Progress | None = None,
+        stop: Event | None = None,
+    ) -> IndexReport:
+        """Index pictures and folders of pictures; what did not change since is not read again.
+
+        ``encoder`` is a spec; by default the one this index was made with, else ``mini``.
+        ``exclude`` are globs as :mod:`embedsearch.images.scan` describes them. ``force`` reads and
+        encodes everything anew. ``wait_seconds`` is how long to wait for another writer. A set
+        ``stop`` ends the run early, with everything done so far kept.
+
+        Raises :class:`~embedsearch.errors.DataError` for a path that does not exist and
+        :class:`~embedsearch.errors.IndexLockedError`. A picture that cannot be used raises
+        nothing: it is in the report's ``failures``.
+        """
+        from embedsearch import __version__
+        from embedsearch.encoders import registry
+        from embedsearch.indexing import pipeline
+        from embedsearch.store.ledger import Ledger
+        from embedsearch.store.lock import index_lock
+
+        self.close()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (
+            index_lock(self.folder, wait_seconds=wait_seconds),
+            Ledger.open(self.folder / CATALOGUE) as ledger,
+        ):
+            chosen = self._encoder_to_add(ledger, encoder, device)
+            registry.keep_copy(chosen, self.folder)
+            return pipeline.run(
+                ledger,
+                chosen,
+                self.folder,
+                [os.fsencode(path) for path in paths],
+                version=__version__,
+                exclude=exclude,
+                force=force,
+                workers=settings.workers(workers),
+                progress=progress,
+                stop=stop,
+            )
+
+    def forget(
+        self, *paths: AnyPath, dry_run: bool = False, wait_seconds: float = 0.0
+    ) -> list[str]:
+        """Remove pictures from the index (never from the disk): those at or under ``paths``, or,
+        without any, those that vanished. Returns their paths; with ``dry_run`` nothing is removed.
+        """
+        from embedsearch.indexing.forget import forget
+        from embedsearch.store.ledger import Ledger
+        from embedsearch.store.lock import index_lock
+
+        absolute = [os.path.abspath(os.fsencode(path)) for path in paths]
+        if dry_run:
+            return forget(self._reader(), self.folder, absolute)
+        self._reader()  # an index that is not there is an error, not to be made here
+        self.close()
+        with (
+            index_lock(self.folder, wait_seconds=wait_seconds),
+            Ledger.open(self.folder / CATALOGUE) as ledger,
+        ):
+            return forget(ledger, self.folder, absolute)
+
+    def verify(
+        self, *, repair: bool = False, deep: bool = False, wait_seconds: float = 0.0
+    ) -> list[Problem]:
+        """Hold files, catalogue, vector index and encoders against each other.
+
+        ``deep`` reads every file and every vector as well. ``repair`` mends what can be mended
+        without reading pictures, and marks it so in the answer.
+        """
+        from embedsearch.indexing import verify
+
+        problems = verify.check(self._reader(), self.folder, deep=deep)
+        if not repair or not problems:
+            return problems
+        from embedsearch.store.ledger import Ledger
+        from embedsearch.store.lock import index_lock
+
+        self.close()
+        with (
+            index_lock(self.folder, wait_seconds=wait_seconds),
+            Ledger.open(self.folder / CATALOGUE) as ledger,
+        ):
+            return verify.repair(ledger, self.folder, problems)
+
+    # Asking
+
+    def search(
+        self,
+        text: str | Sequence[str] | None = None,
+        *,
+        images: Sequence[AnyPath] = (),
+        k: int = 10,
+        min_score: float | None = None,
+        where: str | None = None,
+        encoder: str | None = None,
+    ) -> list[Hit]:
+        """The ``k`` pictures that fit ``text`` and the example ``images`` best.
+
+        Several texts and images are mixed, each counting the same. ``min_score`` cuts at a cosine,
+        ``where`` filters by an SQL expression over the view ``pictures``. ``encoder`` (an id or a
+        spec) chooses among those of the index; the first one is the default.
+
+        Raises :class:`~embedsearch.errors.QueryError`,
+        :class:`~embedsearch.errors.EncoderMismatchError`,
+        :class:`~embedsearch.errors.IndexNotFoundError`.
+        """
+        query = Query.of(text, [os.fsdecode(image) for image in images])
+        check_k(k)
+        with self._reader().snapshot():
+            engine = self._engine(encoder)
+            vector = embed(query, self._encoder(engine.encoder))
+            return engine.search(vector, k, where=where, min_score=min_score)
+
+    def similar(
+        self,
+        image: AnyPath,
+        *,
+        k: int = 10,
+        min_score: float | None = None,
+        where: str | None = None,
+        encoder: str | None = None,
+    ) -> list[Hit]:
+        """The ``k`` pictures most similar to ``image``, without itself.
+
+        A picture that is in the index as it is on the disk need not be read again.
+        """
+        check_k(k)
+        path = os.path.abspath(os.fsdecode(image))
+        with self._reader().snapshot():
+            engine = self._engine(encoder)
+            vector = engine.embedding_of(path)
+            if vector is None:
+                vector = embed(Query(images=(path,)), self._encoder(engine.encoder))
+            return engine.search(vector, k, where=where, min_score=min_score, without=path)
+
+    def info(self) -> IndexInfo:
+        """What is in the index, what its last run did, and which pictures cannot be used."""
+        catalogue = self._reader()
+        with catalogue.snapshot():
+            counts = catalogue.picture_counts()
+            return IndexInfo(
+                path=str(self.folder.absolute()),
+                pictures=counts["ok"],
+                vanished=counts["vanished"],
+                regions=catalogue.region_count(),
+                roots=tuple(os.fsdecode(root.path) for root in catalogue.roots()),
+                encoders=tuple(stored.info for stored in catalogue.encoders()),
+                embeddings=catalogue.embedding_counts(),
+                bytes_on_disk=sum(
+                    file.stat().st_size for file in self.folder.rglob("*") if file.is_file()
+                ),
+                last_run=catalogue.last_run(),
+                failures=tuple(catalogue.failures()),
+            )
+
+    def export(
+        self, out: Path | BinaryIO, format: Format = "jsonl", *, encoder: str | None = None
+    ) -> int:
+        """Write one row a region to ``out``: csv, jsonl, npy or parquet. Returns the number of
+        rows."""
+        from embedsearch.render.export import write_export
+
+        catalogue = self._reader()
+        with catalogue.snapshot():
+            stored = catalogue.encoder(encoder)
+            rows = catalogue.export_rows(stored)
+            return write_export(rows, format, out, stored.info.dim)
+
+    def thumbnails(self) -> Thumbnails:
+        """Small JPEGs of pictures, kept in the index folder where that can be written."""
+        from embedsearch.images.thumbnails import Thumbnails
+
+        return Thumbnails(self.folder / "thumbnails")
+
+    def paths(self) -> Iterator[str]:
+        """Absolute paths of all pictures, in the order they were indexed."""
+        return (image.path for image in self._reader().images("ok"))
+
+    # What is opened, and kept open
+
+    def _reader(self) -> Catalogue:
+        if self._catalogue is None:
+            self._catalogue = Catalogue.open(self.folder / CATALOGUE)
+        return self._catalogue
+
+    def _engine(self, named: str | None) -> Engine:
+        """The engine of an encoder as the snapshot has it."""
+        stored = self._reader().encoder(named)
+        engine = self._engines.get(stored.info.id)
+        if engine is None or engine.encoder.revision != stored.revision:
+            if engine is not None:
+                engine.close()
+            path = vector_path(self.folder, stored.info.id)
+            engine = self._engines[stored.info.id] = Engine(self._reader(), stored, path)
+        return engine
+
+    def _encoder(self, stored: StoredEncoder) -> Encoder:
+        from embedsearch.encoders import registry
+
+        if stored.info.id not in self._encoders:
+            self._encoders[stored.info.id] = registry.load_stored(stored.info, self.folder)
+        return self._encoders[stored.info.id]
+
+    def _encoder_to_add(
+        self, catalogue: Catalogue, spec: str | None, device: Device
+    ) -> Encoder:
+        from embedsearch.encoders import registry
+
+        stored = catalogue.encoders()
+        for one in stored:
+            if spec in (one.info.id, one.info.spec) or (spec is None and one is stored[0]):
+                return registry.load_stored(one.info, self.folder, device)
+        return registry.load(spec or settings.default_encoder(), device)
+
+
+def open(folder: AnyPath | None = None) -> Index:
+    """Open the index in ``folder`` (by default the one that the command line would use)."""
+    return Index(folder)
+
+
+def check_k(k: int) -> None:
+    """Raises :class:`~embedsearch.errors.QueryError` where ``k`` is no number of hits."""
+    if k < 1:
+        raise QueryError(f"-k is {k}; ask for at least one picture.")

@@ -1,0 +1,173 @@
+"""Files, catalogue, vector index and encoders held against each other, and mended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from embedsearch.encoders import registry
+from embedsearch.errors import EmbedSearchError, PictureError
+from embedsearch.indexing.scopes import is_gone
+from embedsearch.indexing.sync import sync_vectors
+from embedsearch.records import Image, Problem
+from embedsearch.store.catalogue import Catalogue, StoredEncoder
+from embedsearch.store.ledger import Ledger
+from embedsearch.store.vector_file import VectorFile, open_vector_file, vector_path
+
+
+def check(catalogue: Catalogue, index_folder: Path, *, deep: bool) -> list[Problem]:
+    """Everything that does not agree. ``deep`` also reads every file and every vector."""
+    found = [Problem("catalogue", fault) for fault in catalogue.structural_faults()]
+    found += _check_files(catalogue, deep)
+    for encoder in catalogue.encoders():
+        found += _check_embeddings(catalogue, encoder)
+        found += _check_vectors(
+            catalogue, encoder, vector_path(index_folder, encoder.info.id), deep
+        )
+        found += _check_encoder(encoder, index_folder)
+    return found
+
+
+def repair(ledger: Ledger, index_folder: Path, problems: list[Problem]) -> list[Problem]:
+    """Mend what can be mended without reading pictures; the rest is left for ``index``.
+
+    The caller holds the index lock. Returns the problems, those that were mended marked as such.
+    """
+    mended: set[Problem] = set()
+    with ledger.transaction():
+        missing = {p.path for p in problems if p.where == "files" and p.path and _GONE in p.what}
+        ledger.mark_vanished([os.fsencode(path) for path in missing])
+        mended |= {p for p in problems if p.path in missing and p.where == "files"}
+        bad = [p for p in problems if p.where == "catalogue" and p.path]
+        for problem in bad:
+            ledger.drop(os.fsencode(problem.path or ""))
+            mended.add(problem)
+    for encoder in ledger.encoders():
+        if any(p.where == "vectors" and encoder.info.id in p.what for p in problems):
+            vector_path(index_folder, encoder.info.id).unlink(missing_ok=True)
+        if any(p.where == "encoders" and encoder.info.id in p.what for p in problems):
+            mended |= _restore_encoder(encoder, index_folder, problems)
+        sync_vectors(ledger, index_folder, encoder)
+    mended |= {p for p in problems if p.where == "vectors"}
+    ledger.checkpoint()
+    return [replace(p, repaired=True) if p in mended else p for p in problems]
+
+
+_GONE = "the file is not there"
+
+
+def _check_files(catalogue: Catalogue, deep: bool) -> Iterator[Problem]:
+    roots = catalogue.roots()
+    for root in roots:
+        if not os.path.isdir(root.path):
+            yield Problem("files", "the indexed folder is not there", os.fsdecode(root.path))
+    for image in catalogue.images("ok"):
+        if (what := _file_fault(image, deep)) is None:
+            continue
+        root = next(r for r in roots if os.fsencode(image.path).startswith(r.path))
+        relative = os.fsencode(image.path)[len(root.path.rstrip(b"/")) + 1 :]
+        if what != _GONE:
+            yield Problem("files", what, image.path)
+        elif is_gone(root, relative):
+            yield Problem("files", f"{_GONE} (any more)", image.path)
+
+
+def _file_fault(image: Image, deep: bool) -> str | None:
+    try:
+        status = os.stat(image.path)
+    except OSError as error:
+        return (
+            _GONE if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        )
+    if (status.st_size, status.st_mtime_ns) != (image.size, image.mtime_ns):
+        return "has changed since it was indexed; run embedsearch index again"
+    if not deep:
+        return None
+    from embedsearch.images.files import content_hash, read
+
+    try:
+        same = content_hash(read(image.path)) == image.hash
+    except PictureError as error:
+        return error.reason
+    return None if same else "has other content at the same size and time; run index --force"
+
+
+def _check_embeddings(catalogue: Catalogue, encoder: StoredEncoder) -> Iterator[Problem]:
+    for path in catalogue.pictures_without_region():
+        yield Problem("catalogue", "has no region", os.fsdecode(path))
+    for path, what in catalogue.bad_embeddings(encoder):
+        yield Problem("catalogue", f"{what} ({encoder.info.id})", os.fsdecode(path))
+
+
+def _check_vectors(
+    catalogue: Catalogue, encoder: StoredEncoder, path: Path, deep: bool
+) -> Iterator[Problem]:
+    name = f"vectors/{path.name}"
+    if (file := open_vector_file(path)) is None:
+        state = "is damaged" if path.exists() else "is missing"
+        yield Problem("vectors", f"{name} {state}")
+        return
+    try:
+        yield from _compare(catalogue, encoder, file, name, deep)
+    finally:
+        file.close()
+
+
+def _compare(
+    catalogue: Catalogue, encoder: StoredEncoder, file: VectorFile, name: str, deep: bool
+) -> Iterator[Problem]:
+    held, known = file.ids(), catalogue.region_ids(encoder)
+    missing, stale = len(np.setdiff1d(known, held)), len(np.setdiff1d(held, known))
+    if missing or stale:
+        yield Problem("vectors", f"{name} lacks {missing} rows and has {stale} too many")
+    if len(np.unique(held)) != len(held):
+        yield Problem("vectors", f"{name} holds some rows twice")
+    if not deep:
+        return
+    from embedsearch.store.vectors import read_rows
+
+    try:
+        ids, rows = read_rows(file)
+    except EmbedSearchError as error:
+        yield Problem("vectors", f"{name}: {error}")
+        return
+    order = np.argsort(ids)
+    ids, rows = ids[order], rows[order]
+    wrong = 0
+    for some, expected in catalogue.embeddings(encoder, ids):
+        wrong += int((rows[np.searchsorted(ids, some)] != expected).any(axis=1).sum())
+    if wrong:
+        yield Problem("vectors", f"{name} has {wrong} rows that differ from the catalogue")
+
+
+def _check_encoder(encoder: StoredEncoder, index_folder: Path) -> Iterator[Problem]:
+    copy = index_folder / "encoders" / encoder.info.id
+    if copy.exists():
+        from embedsearch.encoders.onnx import verify_files
+
+        try:
+            verify_files(copy)
+        except EmbedSearchError as error:
+            yield Problem("encoders", f"encoders/{encoder.info.id}: {error}")
+        return
+    try:
+        registry.load_stored(encoder.info, index_folder)
+    except EmbedSearchError as error:
+        yield Problem("encoders", f"encoders/{encoder.info.id}: {error}")
+
+
+def _restore_encoder(
+    encoder: StoredEncoder, index_folder: Path, problems: list[Problem]
+) -> set[Problem]:
+    """Copy the encoder anew from where its spec leads, where that is the same encoder."""
+    try:
+        fresh = registry.load(encoder.info.spec)
+    except EmbedSearchError:
+        return set()
+    if fresh.info.id != encoder.info.id or not registry.keep_copy(fresh, index_folder, anew=True):
+        return set()
+    return {p for p in problems if p.where == "encoders" and encoder.info.id in p.what}
