@@ -53,3 +53,7 @@ class MissingExtraError(EmbedSearchError):
 
 class DataError(EmbedSearchError):
     """A file of labels, captions or weights that was handed to us is not what it should be."""
+
+
+class OutputError(EmbedSearchError):
+    """A result cannot be written where it was asked for."""

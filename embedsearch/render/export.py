@@ -1,0 +1,203 @@
+"""Regions and their embeddings as csv, JSON lines, NumPy or Parquet, written as they come.
+
+No more than one batch of rows is held in memory, however many there are.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsearch.errors import MissingExtraError, OutputError
+from embedsearch.records import ExportRow
+from embedsearch.render.names import printable
+from embedsearch.render.output import written_whole
+
+ExportFormat = Literal["csv", "jsonl", "npy", "parquet"]
+_BATCH_BYTES = 4 * 1024 * 1024
+_BATCH_ROWS = 4096
+
+
+def write_export(
+    rows: Iterable[ExportRow], fmt: ExportFormat, out: Path | BinaryIO, dim: int
+) -> int:
+    """Write ``rows`` to ``out``, a file or an open binary stream, and tell how many there were.
+
+    Every format has ``path``, ``kind``, ``box`` (x, y, width, height in pixels), ``label``,
+    ``cluster``, ``width``, ``height`` and ``taken_at``; all but csv have the embedding, float32
+    of shape (``dim``,), which each row must then carry.
+
+    - ``csv``: RFC 4180 with a header, no embeddings; the box is ``x,y,w,h``; a path is written
+      as its own bytes, UTF-8 or not.
+    - ``jsonl``: one ASCII object a line; ``os.fsencode(json.loads(line)["path"])`` gives the bytes
+      of the path; the embedding is a list.
+    - ``npy``: the matrix (rows, ``dim``), and beside it ``OUT.paths.jsonl``, the rows in the same
+      order without their embeddings. Needs a file.
+    - ``parquet``: the printable ``path``, the raw ``path_bytes``, the embedding as
+      ``fixed_size_list<float>[dim]``.
+
+    A file appears whole or not at all. Raises
+    :class:`~embedsearch.errors.OutputError` where it cannot be written,
+    :class:`~embedsearch.errors.MissingExtraError` for parquet without pyarrow, and ``ValueError``
+    for an embedding that is not ``dim`` finite numbers.
+    """
+    if fmt == "npy":
+        return _write_npy(rows, out, dim)
+    if fmt == "parquet":
+        _require_pyarrow()
+    write = {"csv": _write_csv, "jsonl": _write_jsonl, "parquet": _write_parquet}[fmt]
+    with _opened(out) as stream:
+        return write(rows, stream, dim)
+
+
+def _opened(out: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
+    return written_whole(out) if isinstance(out, Path) else nullcontext(out)
+
+
+def _write_csv(rows: Iterable[ExportRow], stream: BinaryIO, dim: int) -> int:
+    text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
+    columns = ("path", "kind", "box", "label", "cluster", "width", "height", "taken_at")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    count = 0
+    for row in rows:
+        writer.writerow(_facts(row) | {"box": ",".join(map(str, _box(row)))})
+        count += 1
+    text.detach()  # flushes, and leaves the stream open to its owner
+    return count
+
+
+def _write_jsonl(rows: Iterable[ExportRow], stream: BinaryIO, dim: int) -> int:
+    # Nine digits give every float32 back; json.dumps takes four times as long over a float and
+    # writes the digits of a double.
+    array = ", ".join(["%.9g"] * dim)
+    count = 0
+    for row in rows:
+        numbers = array % tuple(_embedding(row, dim).tolist())
+        stream.write(_json(_facts(row))[:-1] + f', "embedding": [{numbers}]}}\n'.encode("ascii"))
+        count += 1
+    return count
+
+
+def _write_npy(rows: Iterable[ExportRow], out: Path | BinaryIO, dim: int) -> int:
+    if not isinstance(out, Path):
+        raise OutputError("The npy format makes two files: name the first one with --out FILE.npy.")
+    count = 0
+    with (
+        written_whole(out) as matrix,
+        written_whole(out.with_name(f"{out.name}.paths.jsonl")) as paths,
+    ):
+        if not matrix.seekable():
+            raise OutputError(f"{out} cannot hold the npy format: name a file.")
+        _write_npy_header(matrix, 0, dim)
+        for row in rows:
+            matrix.write(_embedding(row, dim).tobytes())
+            paths.write(_json(_facts(row)) + b"\n")
+            count += 1
+        matrix.seek(0)
+        _write_npy_header(matrix, count, dim)
+    return count
+
+
+def _write_npy_header(stream: BinaryIO, count: int, dim: int) -> None:
+    # NumPy leaves room for the first axis to grow to 21 digits, so a later header fits over this.
+    header = {"descr": "<f4", "fortran_order": False, "shape": (count, dim)}
+    np.lib.format.write_array_header_1_0(stream, header)
+
+
+def _require_pyarrow() -> None:
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("Exporting to Parquet", "parquet") from error
+
+
+def _write_parquet(rows: Iterable[ExportRow], stream: BinaryIO, dim: int) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            pa.field("path", pa.string(), nullable=False),
+            pa.field("path_bytes", pa.binary(), nullable=False),
+            pa.field("kind", pa.string(), nullable=False),
+            pa.field("box", pa.list_(pa.float64(), 4), nullable=False),
+            pa.field("label", pa.string()),
+            pa.field("cluster", pa.int64()),
+            pa.field("width", pa.int32(), nullable=False),
+            pa.field("height", pa.int32(), nullable=False),
+            pa.field("taken_at", pa.string()),
+            pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False),
+        ]
+    )
+    count = 0
+    with pq.ParquetWriter(stream, schema, use_dictionary=["kind", "label"]) as writer:
+        for batch in _batches(rows, dim):
+            facts = [
+                _facts(row)
+                | {
+                    "path": printable(row.path),
+                    "path_bytes": os.fsencode(row.path),
+                    "label": None if row.label is None else printable(row.label),
+                }
+                for row in batch
+            ]
+            embeddings = np.stack([_embedding(row, dim) for row in batch])
+            columns = [
+                pa.FixedSizeListArray.from_arrays(embeddings.ravel(), dim)
+                if field.name == "embedding"
+                else pa.array([fact[field.name] for fact in facts], field.type)
+                for field in schema
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+            count += len(batch)
+    return count
+
+
+def _batches(rows: Iterable[ExportRow], dim: int) -> Iterator[list[ExportRow]]:
+    size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // (4 * dim)))
+    left = iter(rows)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
+def _facts(row: ExportRow) -> dict[str, Any]:
+    return {
+        "path": row.path,
+        "kind": row.kind,
+        "box": _box(row),
+        "label": row.label,
+        "cluster": row.cluster,
+        "width": row.width,
+        "height": row.height,
+        "taken_at": row.taken_at,
+    }
+
+
+def _box(row: ExportRow) -> list[float]:
+    """The box, whole pixels as integers: 640, not 640.0."""
+    return [int(value) if float(value).is_integer() else float(value) for value in row.box]
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, allow_nan=False).encode("ascii")
+
+
+def _embedding(row: ExportRow, dim: int) -> NDArray[np.float32]:
+    embedding = np.asarray(row.embedding, dtype="<f4")
+    if embedding.shape != (dim,) or not np.isfinite(embedding).all():
+        raise ValueError(
+            f"{printable(row.path)}: its embedding has shape {embedding.shape} or holds NaN; "
+            f"{dim} finite numbers are needed"
+        )
+    return embedding
