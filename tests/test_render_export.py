@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from embedsearch.errors import MissingExtraError, OutputError
 from embedsearch.records import ExportRow
-from embedsearch.render.export import ExportFormat, write_export
+from embedsearch.render.export import Format, write_export
 
 DIM = 4
 HOSTILE = os.fsdecode(b'/p/\xff a,"b"\r\nc.jpg')
-FORMATS: list[ExportFormat] = ["csv", "jsonl", "npy", "parquet"]
+FORMATS: list[Format] = ["csv", "jsonl", "npy", "parquet"]
 
 
 def row(path: str, *, number: int = 0) -> ExportRow:
@@ -164,7 +164,7 @@ def test_any_path_survives_json_lines_and_csv(names: list[bytes]) -> None:
 
 @pytest.mark.parametrize("fmt", ["csv", "jsonl", "parquet"])
 def test_a_stream_is_left_open_to_its_owner_and_gets_what_a_file_gets(
-    tmp_path: Path, fmt: ExportFormat
+    tmp_path: Path, fmt: Format
 ) -> None:
     stream = io.BytesIO()
     write_export(ROWS, fmt, stream, DIM)
@@ -173,7 +173,7 @@ def test_a_stream_is_left_open_to_its_owner_and_gets_what_a_file_gets(
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_rows_that_break_off_leave_no_file(tmp_path: Path, fmt: ExportFormat) -> None:
+def test_rows_that_break_off_leave_no_file(tmp_path: Path, fmt: Format) -> None:
     def breaking() -> Iterator[ExportRow]:
         yield ROWS[0]
         raise RuntimeError("the catalogue broke off")
@@ -184,7 +184,7 @@ def test_rows_that_break_off_leave_no_file(tmp_path: Path, fmt: ExportFormat) ->
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_an_export_of_nothing_is_a_valid_file(tmp_path: Path, fmt: ExportFormat) -> None:
+def test_an_export_of_nothing_is_a_valid_file(tmp_path: Path, fmt: Format) -> None:
     out = tmp_path / "rows"
     assert write_export([], fmt, out, DIM) == 0
     if fmt == "parquet":
@@ -198,7 +198,7 @@ def test_an_export_of_nothing_is_a_valid_file(tmp_path: Path, fmt: ExportFormat)
 @pytest.mark.parametrize("fmt", ["jsonl", "npy", "parquet"])
 @pytest.mark.parametrize("bad", [np.zeros(5), np.zeros((1, DIM)), np.full(DIM, np.nan), None])
 def test_an_embedding_that_is_not_dim_finite_numbers_is_refused(
-    tmp_path: Path, fmt: ExportFormat, bad: object
+    tmp_path: Path, fmt: Format, bad: object
 ) -> None:
     rows = [ROWS[0], replace(ROWS[1], embedding=bad)]
     with pytest.raises(ValueError, match="4 finite numbers are needed"):
@@ -229,7 +229,7 @@ def test_parquet_without_pyarrow_names_the_extra_and_writes_no_file(
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path, fmt: ExportFormat) -> None:
+def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path, fmt: Format) -> None:
     """A row of 512 floats is 2 kB; 4 MB of them at most are held at once, twice while stacked."""
     embedding = np.zeros(512, np.float32)
     base = row("/a.jpg")

@@ -23,14 +23,12 @@ from embedsearch.records import ExportRow
 from embedsearch.render.names import printable
 from embedsearch.render.output import written_whole
 
-ExportFormat = Literal["csv", "jsonl", "npy", "parquet"]
+Format = Literal["csv", "jsonl", "npy", "parquet"]
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_ROWS = 4096
 
 
-def write_export(
-    rows: Iterable[ExportRow], fmt: ExportFormat, out: Path | BinaryIO, dim: int
-) -> int:
+def write_export(rows: Iterable[ExportRow], fmt: Format, out: Path | BinaryIO, dim: int) -> int:
     """Write ``rows`` to ``out``, a file or an open binary stream, and tell how many there were.
 
     Every format has ``path``, ``kind``, ``box`` (x, y, width, height in pixels), ``label``,
