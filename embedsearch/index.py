@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from embedsearch.encoders.base import Encoder
     from embedsearch.images.thumbnails import Thumbnails
     from embedsearch.indexing.progress import Progress
-    from embedsearch.render.export import Format
+    from embedsearch.render.export import ExportFormat
 
 AnyPath = str | bytes | os.PathLike[str]
 
@@ -230,7 +230,7 @@ class Index:
             )
 
     def export(
-        self, out: Path | BinaryIO, format: Format = "jsonl", *, encoder: str | None = None
+        self, out: Path | BinaryIO, format: ExportFormat = "jsonl", *, encoder: str | None = None
     ) -> int:
         """Write one row a region to ``out``: csv, jsonl, npy or parquet. Returns the number of
         rows."""
@@ -247,6 +247,11 @@ class Index:
         from embedsearch.images.thumbnails import Thumbnails
 
         return Thumbnails(self.folder / "thumbnails")
+
+    def sizes(self, paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Width and height, in pixels, of those pictures at absolute ``paths`` that are indexed."""
+        found = {path: self._reader().image_at(os.fsencode(path)) for path in paths}
+        return {path: (image.width, image.height) for path, image in found.items() if image}
 
     def paths(self) -> Iterator[str]:
         """Absolute paths of all pictures, in the order they were indexed."""
@@ -277,9 +282,7 @@ class Index:
             self._encoders[stored.info.id] = registry.load_stored(stored.info, self.folder)
         return self._encoders[stored.info.id]
 
-    def _encoder_to_add(
-        self, catalogue: Catalogue, spec: str | None, device: Device
-    ) -> Encoder:
+    def _encoder_to_add(self, catalogue: Catalogue, spec: str | None, device: Device) -> Encoder:
         from embedsearch.encoders import registry
 
         stored = catalogue.encoders()

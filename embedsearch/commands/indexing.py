@@ -1,0 +1,207 @@
+"""``index``, ``forget``, ``verify``: the commands that write."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import typer
+
+from embedsearch.commands import options
+from embedsearch.commands.output import print_json
+from embedsearch.errors import EmbedSearchError
+
+INTERRUPTED = 130
+
+
+class DeviceChoice(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def index(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH...", help="Pictures, and folders of them.")
+    ] = None,
+    stdin: Annotated[
+        bool, typer.Option("-0", help="Read the paths from stdin, each ended by a NUL byte.")
+    ] = False,
+    folder: options.IndexFolder = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="SPEC",
+            help="The encoder. Default: the one this index was made with, else mini.",
+        ),
+    ] = None,
+    enrich: Annotated[
+        str,
+        typer.Option(
+            "--enrich",
+            metavar="none|all|ocr,detect,segment",
+            help="What to find in the pictures beside their embedding.",
+        ),
+    ] = "none",
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="GLOB", help="Leave out what matches; may be repeated."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Read and encode every picture anew.")
+    ] = False,
+    device: Annotated[
+        DeviceChoice, typer.Option("--device", help="Where the encoder runs.")
+    ] = DeviceChoice.auto,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", min=1, help="Threads. Default: one a core."),
+    ] = None,
+    wait: options.Wait = 0.0,
+    as_json: options.Json = False,
+) -> None:
+    """Index pictures, so that they can be found.
+
+    Run it again whenever pictures were added, changed, moved or deleted: only what changed is
+    read. Stopping it (Ctrl-C) keeps what is done; the next run goes on from there. Pictures that
+    cannot be used are named at the end and by: embedsearch info.
+
+    \b
+    Examples:
+      embedsearch index ~/Pictures
+      embedsearch index photos/ --index indexes/photos --exclude "*.gif"
+      find /data -name "*.jpg" -print0 | embedsearch index -0
+    """
+    given: list[str | bytes | os.PathLike[str]] = list(paths or [])
+    if stdin:
+        given += [path for path in sys.stdin.buffer.read().split(b"\0") if path]
+    if not given:
+        raise typer.BadParameter("Name at least one picture or folder, or give paths with -0.")
+    if enrich != "none":
+        raise EmbedSearchError(
+            f"--enrich {enrich}: this version has no detector, segmenter or OCR yet; "
+            "leave the option out, or say --enrich none."
+        )
+    from embedsearch.commands.progress import Bar
+    from embedsearch.index import Index
+
+    with _stop_on_signal() as stop, Bar() as bar, Index(folder) as opened:
+        report = opened.add(
+            *given,
+            encoder=encoder,
+            exclude=exclude or (),
+            force=force,
+            device=device.value,
+            workers=workers,
+            wait_seconds=wait,
+            progress=bar,
+            stop=stop,
+        )
+    if as_json:
+        print_json(asdict(report))
+    else:
+        from embedsearch.render.table import index_summary, show
+
+        show(index_summary(report))
+    if report.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Event]:
+    """The first Ctrl-C (or SIGTERM) lets the batch under way finish; a second one does not."""
+    stop = Event()
+
+    def on_signal(number: int, _: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print("\nStopping after the pictures under way. Again: stop at once.", file=sys.stderr)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def forget(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Pictures and folders to remove; without any, pictures that vanished.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them.")] = False,
+    folder: options.IndexFolder = None,
+    wait: options.Wait = 0.0,
+    as_json: options.Json = False,
+) -> None:
+    """Remove pictures from the index (never from the disk).
+
+    Says what it would remove; --yes removes it.
+
+    \b
+    Examples:
+      embedsearch forget
+      embedsearch forget --yes
+      embedsearch forget ~/Pictures/old --yes
+    """
+    from embedsearch.index import Index
+
+    with Index(folder) as opened:
+        found = opened.forget(*(paths or []), dry_run=not yes, wait_seconds=wait)
+    if as_json:
+        print_json({"removed": yes, "pictures": found})
+        return
+    from embedsearch.render.table import plain_table, show
+
+    if found:
+        show(plain_table(["removed" if yes else "would be removed"], [[path] for path in found]))
+    done = "Removed" if yes else "Would remove"
+    hint = "" if yes or not found else " To remove: add --yes"
+    print(f"{done} {len(found):,} pictures from the index.{hint}", file=sys.stderr)
+
+
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every file and compare every vector too.")
+    ] = False,
+    folder: options.IndexFolder = None,
+    wait: options.Wait = 0.0,
+    as_json: options.Json = False,
+) -> None:
+    """Check files, catalogue, vector index and encoders against each other.
+
+    Exits 1 where problems are left.
+
+    \b
+    Examples:
+      embedsearch verify
+      embedsearch verify --deep --repair
+    """
+    from embedsearch.index import Index
+
+    with Index(folder) as opened:
+        problems = opened.verify(repair=repair, deep=deep, wait_seconds=wait)
+    if as_json:
+        print_json({"problems": [asdict(problem) for problem in problems]})
+    else:
+        from embedsearch.render.table import problems_table, show
+
+        show(problems_table(problems))
+    if not all(problem.repaired for problem in problems):
+        raise typer.Exit(1)

@@ -1,0 +1,51 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+IndexFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--index",
+        metavar="DIR",
+        help="The index folder. Default: $EMBEDSEARCH_INDEX, then ./indexes/default where the "
+        "working folder has an indexes/, then the user data folder.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Top = Annotated[
+    int, typer.Option("--top", "-k", metavar="N", min=1, help="How many pictures at most.")
+]
+MinScore = Annotated[
+    float | None,
+    typer.Option("--min-score", metavar="S", help="Leave out hits with a cosine below S."),
+]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="SQL-EXPR",
+        help="Only pictures for which this SQL expression is true. Columns: path, folder, name, "
+        "size, width, height, format, taken_at, modified_at, exif.",
+    ),
+]
+Encoder = Annotated[
+    str | None,
+    typer.Option("--encoder", metavar="SPEC", help="The encoder, where the index has several."),
+]
+Nul = Annotated[bool, typer.Option("-0", help="Print the paths only, each ended by a NUL byte.")]
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write a gallery that opens in a browser."),
+]
+OpenHtml = Annotated[bool, typer.Option("--open", help="Open the gallery in the browser.")]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait", metavar="SECONDS", min=0, help="Wait so long for another writer to finish."
+    ),
+]

@@ -1,0 +1,78 @@
+"""Printing results: JSON, NUL-separated paths, tables, galleries. Results go to stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedsearch.records import Hit
+
+if TYPE_CHECKING:
+    from embedsearch.index import Index
+
+
+def print_json(value: Any) -> None:
+    """One line of ASCII JSON; a byte of a path that is not UTF-8 is a surrogate escape."""
+    sys.stdout.write(json.dumps(value) + "\n")
+
+
+def print_paths(paths: Iterable[str]) -> None:
+    """Raw bytes of each path, each ended by NUL."""
+    for path in paths:
+        sys.stdout.buffer.write(os.fsencode(path) + b"\0")
+    sys.stdout.buffer.flush()
+
+
+def print_hits(
+    index: Index,
+    hits: Sequence[Hit],
+    asked: str,
+    *,
+    as_json: bool,
+    nul: bool,
+    html: Path | None,
+    open_html: bool,
+) -> None:
+    """Hits as the user wants them; with ``html`` a gallery is written beside."""
+    if html is not None:
+        write_hit_gallery(index, hits, asked, html)
+    if as_json:
+        for hit in hits:
+            print_json(asdict(hit))
+    elif nul:
+        print_paths(hit.path for hit in hits)
+    elif not hits:
+        print("Nothing found.", file=sys.stderr)
+    else:
+        from embedsearch.render.table import hits_table, show
+
+        show(hits_table(hits))
+    if html is not None:
+        print(f"Gallery: {html}", file=sys.stderr)
+        if open_html:
+            import webbrowser
+
+            webbrowser.open(html.absolute().as_uri())
+
+
+def write_hit_gallery(index: Index, hits: Sequence[Hit], asked: str, out: Path) -> None:
+    """One HTML file with a thumbnail of every hit."""
+    from embedsearch.errors import PictureError
+    from embedsearch.render.gallery import Card, write_gallery
+
+    thumbnails = index.thumbnails()
+    sizes = index.sizes([hit.path for hit in hits])
+    cards = []
+    for hit in hits:
+        try:
+            small = thumbnails.get(os.fsencode(hit.path))
+        except PictureError:
+            small = None
+        width, height = sizes.get(hit.path, (0, 0))
+        cards.append(Card(hit.path, hit.rank, hit.score, hit.signals, small, width, height))
+    write_gallery(out, cards, title=asked)
