@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _AVERAGED = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})
 """Modes of 8 bits a channel in which neighbouring pixels can be averaged."""
+_PROFILE_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+"""Modes, and what an ICC profile for them calls its colour space."""
 _SRGB_TOLERANCE = 2
 """Levels of 255. A profile that moves no colour further than this is taken as sRGB itself."""
 
@@ -68,9 +70,10 @@ def _to_srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
     from PIL import ImageCms
 
     try:
-        transform = ImageCms.buildTransform(
-            ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB"), mode, "RGB"
-        )
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        if source.profile.xcolor_space.strip() != _PROFILE_SPACES[mode]:
+            return None  # of another picture, or of the Lab picture that this one was made from
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
         if mode == "CMYK":
             return transform
         probe = _probe(mode)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import re
 import threading
 import warnings
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,8 @@ def _decode_file(file: FileBytes, at_least: int) -> Decoded:
         stream.seek(0)
         name = sniff(head)
         try:
-            with opener(name)(stream, "") as image:
-                return _decode_image(image, image.format, at_least)
+            image = opener(name)(stream, "")
+            return _decode_image(image, image.format, at_least)
         except EmbedSearchError:
             raise
         except Exception as fault:  # the plugins of Pillow raise nearly every type there is
@@ -110,28 +111,39 @@ def _decode_file(file: FileBytes, at_least: int) -> Decoded:
 
 
 def _decode_image(image: Image.Image, name: str | None, at_least: int) -> Decoded:
+    """Decode an opened picture, and close it."""
     full_size = image.size
     # Scaled decoding costs nothing but the pixels left out, and is several times faster.
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         image.draft(None, (at_least, at_least))
     with _room_for(image, full_size):
-        drafted = image.size != full_size
-        image.load()
-        if not drafted:  # some formats know their true size only now
-            full_size = image.size
-        reduced = averageable(image)
-        factor = min(reduced.size) // at_least
-        if factor > 1:
-            reduced = reduced.reduce(factor)
-        upright = to_srgb(reduced)
-        width, height = full_size
-        exif = read_exif(image)
-        if exif.orientation != 1 and image.format != "TIFF":  # Pillow turns those as it loads
-            upright = upright.transpose(_TO_UPRIGHT[exif.orientation])
-            if exif.orientation >= 5:
-                width, height = height, width
-        # np.array, not np.asarray: torch takes only writable arrays without complaint.
-        return Decoded(np.array(upright), width, height, name, exif.taken_at, exif.fields)
+        try:
+            drafted = image.size != full_size
+            image.load()
+            if not drafted:  # some formats know their true size only now
+                full_size = image.size
+            return _reduced(image, full_size, name, at_least)
+        finally:
+            # Some plugins' objects refer to themselves; the bitmap would wait for the collector.
+            image.close()
+
+
+def _reduced(
+    image: Image.Image, full_size: tuple[int, int], name: str | None, at_least: int
+) -> Decoded:
+    width, height = full_size
+    reduced = averageable(image)
+    factor = min(reduced.size) // at_least
+    if factor > 1:
+        reduced = reduced.reduce(factor)
+    upright = to_srgb(reduced)
+    exif = read_exif(image)
+    if exif.orientation != 1 and image.format != "TIFF":  # Pillow turns those as it loads
+        upright = upright.transpose(_TO_UPRIGHT[exif.orientation])
+        if exif.orientation >= 5:
+            width, height = height, width
+    # np.array, not np.asarray: torch takes only writable arrays without complaint.
+    return Decoded(np.array(upright), width, height, name, exif.taken_at, exif.fields)
 
 
 def _room_for(image: Image.Image, full_size: tuple[int, int]) -> AbstractContextManager[Any]:
@@ -149,7 +161,26 @@ def _room_for(image: Image.Image, full_size: tuple[int, int]) -> AbstractContext
             f"it would take {held:,} pixels in memory, more than the limit of {most:,}; "
             f"set {MAX_PIXELS_VARIABLE} to a larger number to read it all the same",
         )
-    return _large if held > _LARGE_PIXELS else nullcontext()
+    return _alone() if held > _LARGE_PIXELS else nullcontext()
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    with _large:
+        try:
+            yield
+        finally:
+            _return_freed_memory()
+
+
+def _return_freed_memory() -> None:
+    """Hand freed bitmaps back to the system where the C library is glibc.
+
+    It would keep up to 64 MB for each thread that ever decoded a large picture.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _max_pixels() -> int:
