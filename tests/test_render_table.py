@@ -185,7 +185,12 @@ def test_info_shows_size_folders_encoders_and_failures(monkeypatch: pytest.Monke
         encoders=(MINI,),
         embeddings={MINI.id: 15190},
         bytes_on_disk=12_345_678,
-        last_run={"finished": "2026-01-01T10:00:00"},
+        last_run={
+            "started_at": "2026-01-01T10:00:00",
+            "finished_at": None,
+            "version": "0.1.0",
+            "counts": {"new": 1200, "changed": 0, "failed": 1},
+        },
         failures=(Failure("/photos/x.jpg", "read", "permission denied"),),
     )
     lines = printed(info_panel(info), width=100, monkeypatch=monkeypatch)
@@ -193,10 +198,15 @@ def test_info_shows_size_folders_encoders_and_failures(monkeypatch: pytest.Monke
         ["index", "/indexes/default"],
         ["pictures", "15,182 (2 vanished)"],
         ["regions", "15,190"],
-        ["on", "disk             12.3 MB"],
+        ["on", "disk   12.3 MB"],
     ]
     assert lines[5].strip() == r"/mnt/\xff"
     assert lines[6].split(maxsplit=1) == ["encoders", "mini-0123456789ab: 15,190 embeddings"]
+    assert lines[7].split(maxsplit=2) == [
+        "last",
+        "run",
+        "2026-01-01T10:00:00 to cut short: 1,200 new, 1 failed",
+    ]
     assert lines[-1].split(maxsplit=2) == ["/photos/x.jpg", "read", "permission denied"]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich import box
 from rich.cells import cell_len, split_graphemes
@@ -135,8 +135,8 @@ def info_panel(info: IndexInfo) -> Group:
         facts.add_row(
             "" if position else "encoders", Text(f"{printable(encoder)}: {count:,} embeddings")
         )
-    for key, value in (info.last_run or {}).items():
-        facts.add_row(Text(printable(f"last run: {key}")), Text(printable(str(value))))
+    if info.last_run is not None:
+        facts.add_row("last run", Text(printable(_last_run(info.last_run))))
     parts: list[RenderableType] = [facts]
     if info.failures:
         parts += [Text(), *_failures(info.failures, len(info.failures))]
@@ -226,6 +226,16 @@ def _pace(report: IndexReport) -> str:
     encoded = report.new + report.changed
     rate = f", {encoded / report.seconds:,.0f} pictures/s" if encoded and report.seconds else ""
     return f"{report.seconds:.1f} s{rate}"
+
+
+def _last_run(run: dict[str, Any]) -> str:
+    """``run`` as the catalogue tells it: started_at, finished_at or None, version, counts."""
+    ended = run["finished_at"] or "cut short"
+    counts = (run["counts"] or {}).items()
+    done = ", ".join(
+        f"{count:,} {name}" for name, count in counts if isinstance(count, int) and count
+    )
+    return f"{run['started_at']} to {ended}" + (f": {done}" if done else "")
 
 
 def _size(count: int) -> str:

@@ -178,8 +178,10 @@ class Catalogue:
         """Regions by id; those unknown, and those of pictures that are not there, are left out."""
         rows = self.connection.execute(
             "select regions.id, roots.path, images.path, kind, x, y, w, h, label, score "
-            "from regions join images on images.id = image_id join roots on roots.id = root_id "
-            "where status = 'ok' and regions.id in (select value from json_each(?))",
+            # CROSS JOIN keeps this order: without statistics SQLite would walk all pictures.
+            "from json_each(?) as wanted cross join regions on regions.id = wanted.value "
+            "join images on images.id = image_id join roots on roots.id = root_id "
+            "where status = 'ok'",
             (json.dumps(list(ids)),),
         )
         return {
@@ -212,7 +214,7 @@ class Catalogue:
                 "height, taken_at, vector from regions join images on images.id = image_id "
                 "join roots on roots.id = root_id "
                 "join embeddings on region_id = regions.id and encoder = ? "
-                f"where status = 'ok' and regions.id > ? order by regions.id limit {CHUNK}",
+                f"where status = 'ok' and region_id > ? order by region_id limit {CHUNK}",
                 (encoder.key, last),
             ).fetchall()
             if not rows:
@@ -271,10 +273,10 @@ class Catalogue:
     def content_known(self, size: int, content_hash: str, encoder: StoredEncoder) -> bool:
         """Whether some picture of this very content has an embedding of ``encoder``."""
         row = self.connection.execute(
-            "select 1 from images join regions on image_id = images.id and kind = 'image' "
+            "select 1 from images where hash = ? and size = ? and exists (select 1 from regions "
             "join embeddings on region_id = regions.id and encoder = ? "
-            "where hash = ? and size = ? limit 1",
-            (encoder.key, content_hash, size),
+            "where image_id = images.id and kind = 'image') limit 1",
+            (content_hash, size, encoder.key),
         ).fetchone()
         return row is not None
 

@@ -51,7 +51,14 @@ class ConvNorm(nn.Sequential):
     """Convolution and BatchNorm, with a ReLU where ``relu``. Keeps the size at stride 1."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, *, relu: bool
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        relu: bool,
     ) -> None:
         layers: list[nn.Module] = [
             nn.Conv2d(
@@ -129,7 +136,9 @@ def load_mobilenetv2(path: Path) -> MobileNetV2:
             _fill(unit[1].running_mean, arrays, f"{norm}_running_mean", path)
             _fill(unit[1].running_var, arrays, f"{norm}_running_var", path)
     if arrays:
-        raise DataError(f"{path}: holds arrays that MobileNetV2 1.0 has no place for: {min(arrays)}")
+        raise DataError(
+            f"{path}: holds arrays that MobileNetV2 1.0 has no place for: {min(arrays)}"
+        )
     return network.eval()
 
 
