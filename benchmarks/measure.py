@@ -1,0 +1,110 @@
+"""What every benchmark needs: whole processes timed from outside, medians, a table, a JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+EMBEDSEARCH = str(Path(sys.executable).with_name("embedsearch"))
+LIBRARIES = ("numpy", "pillow", "onnxruntime", "faiss-gpu", "faiss-cpu", "typer", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Process:
+    """One finished process."""
+
+    wall: float
+    """Seconds."""
+    peak: float
+    """MB (10^6 bytes) of resident memory at most, by the kernel's own accounting."""
+    output: str
+
+
+def process(command: Sequence[str], **environment: str) -> Process:
+    """Run a command to its end. Raises where it fails."""
+    with tempfile.TemporaryFile() as output:
+        begun = time.perf_counter()
+        child = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.DEVNULL, env=os.environ | environment
+        )
+        _, status, usage = os.wait4(child.pid, 0)
+        wall = time.perf_counter() - begun
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
+        output.seek(0)
+        unit = 1 if sys.platform == "darwin" else 1024
+        return Process(wall, usage.ru_maxrss * unit / 1e6, output.read().decode())
+
+
+def interleaved(runs: int, **sides: Callable[[], float]) -> dict[str, list[float]]:
+    """Call every side in turn, ``runs`` times after one warm-up, so that a machine that drifts
+    drifts for all. Returns what they returned."""
+    for side in sides.values():
+        side()
+    figures: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(runs):
+        for name, side in sides.items():
+            figures[name].append(side())
+    return figures
+
+
+def median(values: Sequence[float]) -> float:
+    return statistics.median(values)
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> float:
+    """Median of the ratios, pair by pair."""
+    return median([a / b for a, b in zip(above, below, strict=True)])
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """``median (min-max)``."""
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, Python, library versions, date."""
+    model = platform.processor() or platform.machine()
+    if (info := Path("/proc/cpuinfo")).exists():
+        lines = info.read_text().splitlines()
+        model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model)
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "date": date.today().isoformat(),
+    }
+
+
+def report(name: str, rows: Sequence[tuple[str, str, str]], figures: dict[str, Any]) -> None:
+    """Print a table of (what, figure, bar) and write ``results/<name>.json``."""
+    widths = [max(len(row[i]) for row in [("", "", "bar"), *rows]) for i in range(3)]
+    print(f"{name}: {figures.pop('about', '')}")
+    for what, figure, bar in rows:
+        print(f"  {what:<{widths[0]}}  {figure:>{widths[1]}}  {bar}")
+    RESULTS.mkdir(exist_ok=True)
+    out = RESULTS / f"{name}.json"
+    out.write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")
+    print(f"  written to benchmarks/results/{out.name}")
