@@ -155,9 +155,10 @@ def scaled_decoding(captions: Path) -> dict[str, object]:
     """
     from io import BytesIO
 
+    from embedsearch.training.evaluate.captions import captions_metrics, read_captions
+
     from embedsearch.encoders import registry
     from embedsearch.images.decode import decode
-    from embedsearch.training.evaluate.captions import captions_metrics, read_captions
 
     encoder = registry.load("mini")
     entries = read_captions(captions)

@@ -91,18 +91,18 @@ class IndexMachine(RuleBasedStateMachine):
     def delete(self, name: str) -> None:
         (self.photos / name).unlink(missing_ok=True)
 
-    @rule(source=NAMES, target=NAMES)
-    def move(self, source: str, target: str) -> None:
+    @rule(source=NAMES, goal=NAMES)
+    def move(self, source: str, goal: str) -> None:
         if (self.photos / source).exists():
-            (self.photos / target).parent.mkdir(parents=True, exist_ok=True)
-            (self.photos / source).replace(self.photos / target)
+            (self.photos / goal).parent.mkdir(parents=True, exist_ok=True)
+            (self.photos / source).replace(self.photos / goal)
 
-    @rule(source=NAMES, target=NAMES)
-    def copy(self, source: str, target: str) -> None:
-        if source != target and (self.photos / source).exists():
-            (self.photos / target).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.photos / source, self.photos / target)
-            self._stamp(self.photos / target)
+    @rule(source=NAMES, goal=NAMES)
+    def copy(self, source: str, goal: str) -> None:
+        if source != goal and (self.photos / source).exists():
+            (self.photos / goal).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.photos / source, self.photos / goal)
+            self._stamp(self.photos / goal)
 
     @rule(one=NAMES, other=NAMES)
     def swap(self, one: str, other: str) -> None:

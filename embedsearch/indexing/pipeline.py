@@ -93,7 +93,8 @@ class Run:
             self._ledger.add_failure(path, "scan", reason, self._run_id)
             self._failed += 1
             relative = path[len(root.path.rstrip(b"/")) + 1 :]
-            if relative:
+            # A broken link is gone; what cannot be read may well be there.
+            if relative and not os.path.islink(path):
                 self._plan.see_unreadable(root, relative)
 
         files = scan(

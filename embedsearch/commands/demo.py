@@ -1,0 +1,55 @@
+"""``demo``: the whole tour on pictures that it makes itself."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedsearch.records import Hit
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where pictures, index and gallery go.")
+    ] = Path("demo"),
+) -> None:
+    """Make a few pictures, index them, and ask by words and by example.
+
+    \b
+    Example:
+      embedsearch demo --out demo
+    """
+    from embedsearch.commands.demo_pictures import make_pictures
+    from embedsearch.commands.output import write_hit_gallery
+    from embedsearch.index import Index
+    from embedsearch.render.table import hits_table, index_summary, show
+
+    photos, folder = out / "photos", out / "index"
+    made = make_pictures(photos)
+    print(f"{len(made)} pictures in {photos}; two of them are broken on purpose.")
+    sections: list[tuple[str, list[Hit]]] = []
+    with Index(folder) as index:
+        _say("index", photos, "--index", folder)
+        show(index_summary(index.add(photos)))
+        for text in ("a cat", "a rocket launch", "a cup of coffee", "a red square"):
+            _say("search", text, "-k", 3, "--index", folder)
+            hits = index.search(text, k=3)
+            show(hits_table(hits))
+            sections.append((text, hits))
+        example = index.search("a cat", k=1)[0].path
+        _say("similar", example, "-k", 3, "--index", folder)
+        hits = index.similar(example, k=3)
+        show(hits_table(hits))
+        sections.append((f"Similar to {Path(example).name}", hits))
+        gallery = out / "gallery.html"
+        write_hit_gallery(index, sections, "embedsearch demo", gallery)
+    print(f"\nOpen {gallery} in a browser. Now with your own: embedsearch index ~/Pictures")
+
+
+def _say(*words: object) -> None:
+    print(f"\n$ embedsearch {shlex.join(str(word) for word in words)}")
+    sys.stdout.flush()

@@ -1,0 +1,89 @@
+"""``evaluate``: the figures of an encoder on pictures with ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedsearch import settings
+from embedsearch.commands.output import print_json
+
+if TYPE_CHECKING:
+    from embedsearch.encoders.base import Encoder
+
+
+class Task(StrEnum):
+    captions = "captions"
+    category = "category"
+    copies = "copies"
+    products = "products"
+
+
+def evaluate(
+    task: Annotated[Task, typer.Argument(help="What to measure.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="The ground truth; file names are relative to it.")
+    ],
+    encoder: Annotated[
+        str | None, typer.Option("--encoder", metavar="SPEC", help="Default: mini.")
+    ] = None,
+    distractors: Annotated[
+        Path | None,
+        typer.Option(
+            "--distractors", metavar="DIR", help="copies: other pictures to find them among."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure an encoder on pictures with ground truth.
+
+    captions: do texts find their pictures, and pictures their texts?  category: are the nearest
+    neighbours of the same label, and do label names find them?  copies: is an edited picture's
+    original found?  products: does a shop photo find its packshot, and a description its photos?
+
+    \b
+    Examples:
+      embedsearch evaluate captions captions/captions.jsonl
+      embedsearch evaluate category category/meta.csv --json
+      embedsearch evaluate copies copies/meta.csv --distractors captions/images
+      embedsearch evaluate products products/
+    """
+    if distractors is not None and task is not Task.copies:
+        raise typer.BadParameter("--distractors belongs to: evaluate copies")
+    from embedsearch.encoders import registry
+
+    measured = _measure(task, path, registry.load(encoder or settings.default_encoder()), distractors)
+    if as_json:
+        print_json(measured)
+        return
+    from embedsearch.render.table import plain_table, show
+
+    show(plain_table(["figure", "value"], list(_flat(measured))))
+
+
+def _measure(task: Task, path: Path, encoder: Encoder, distractors: Path | None) -> dict[str, Any]:
+    from embedsearch.training import evaluate as tasks
+
+    if task is Task.copies:
+        return tasks.evaluate_copies(path, encoder, distractors=distractors)
+    measure: Callable[[Path, Encoder], dict[str, Any]] = {
+        Task.captions: tasks.evaluate_captions,
+        Task.category: tasks.evaluate_category,
+        Task.products: tasks.evaluate_products,
+    }[task]
+    return measure(path, encoder)
+
+
+def _flat(tree: dict[str, Any], above: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for name, value in tree.items():
+        where = f"{above} {name}".strip()
+        if isinstance(value, dict):
+            rows += _flat(value, where)
+        else:
+            rows.append((where, "-" if value is None else f"{value:.3f}"))
+    return rows
