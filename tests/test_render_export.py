@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -150,6 +150,7 @@ def test_parquet_rows_keep_their_order_over_several_batches(tmp_path: Path) -> N
     assert table["embedding"].combine_chunks().flatten().to_numpy()[DIM * 8999] == 8999 / 8
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=30), max_size=5))
 def test_any_path_survives_json_lines_and_csv(names: list[bytes]) -> None:
     raw_paths = [b"/" + name.replace(b"\0", b"") for name in names]
@@ -206,6 +207,7 @@ def test_an_embedding_that_is_not_dim_finite_numbers_is_refused(
     assert os.listdir(tmp_path) == []
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, DIM, elements=st.floats(-1, 1, width=32)))
 def test_json_lines_give_every_float32_back_exactly(embedding: NDArray[np.float32]) -> None:
     lines = io.BytesIO()

@@ -7,7 +7,7 @@ import unicodedata
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedsearch.render.names import file_url, printable
@@ -34,6 +34,7 @@ def test_a_name_is_shown_with_its_unsafe_characters_escaped(name: str, shown: st
     assert printable(name) == shown
 
 
+@settings(deadline=None)
 @given(paths | st.text())
 def test_no_name_can_carry_a_control_character_or_a_lone_surrogate(name: str) -> None:
     shown = printable(name)
@@ -41,6 +42,7 @@ def test_no_name_can_carry_a_control_character_or_a_lone_surrogate(name: str) ->
     assert not [c for c in shown if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"}]
 
 
+@settings(deadline=None)
 @given(paths)
 def test_a_file_url_leads_back_to_the_bytes_of_the_path(path: str) -> None:
     url = file_url(path)

@@ -6,7 +6,7 @@ import io
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import RenderableType
@@ -88,6 +88,7 @@ def test_a_glyph_of_several_characters_is_never_torn() -> None:
     assert shorten_middle("e\u0301" * 10, 4) == "e\u0301…" + "e\u0301" * 2
 
 
+@settings(deadline=None)
 @given(NAMES, st.integers(0, 40))
 def test_a_shortened_text_never_takes_more_cells_than_it_may(text: str, width: int) -> None:
     assert cell_len(shorten_middle(text, width)) <= width
@@ -109,6 +110,7 @@ def test_a_hit_is_shown_with_rank_score_path_and_signals(monkeypatch: pytest.Mon
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(NAMES.map("/".__add__), min_size=1, max_size=4), st.sampled_from([40, 80, 200]))
 def test_a_table_of_hits_fits_the_terminal_and_carries_no_control_character(
     paths: list[str], width: int
