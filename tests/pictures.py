@@ -13,9 +13,12 @@ and in the right colours::
 from __future__ import annotations
 
 import io
+import os
 import struct
+import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -365,6 +368,22 @@ GOOD: tuple[Good, ...] = (
 
 
 # Broken files
+
+
+@contextmanager
+def folder_of_nobody() -> Iterator[Path]:
+    """An empty folder, and a process that may not read everything: root would, in containers."""
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if root:
+            os.chown(folder, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            if root:
+                os.seteuid(0)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from PIL.TiffImagePlugin import IFDRational
 from embedsearch.errors import EmbedSearchError, PictureError
 from embedsearch.images.colour import _to_srgb_transform
 from embedsearch.images.decode import Decoded, FileBytes, decode, read
-from embedsearch.images.exif import taken_at
 
 
 def in_memory(data: bytes) -> FileBytes:
@@ -462,35 +461,6 @@ def test_a_picture_without_exif_has_no_date_and_no_fields() -> None:
     found = decoded(pictures.quarters(), "JPEG")
     assert found.taken_at is None
     assert found.exif == {}
-
-
-@pytest.mark.parametrize(
-    ("tags", "expected"),
-    [
-        ({306: "2001:02:03 04:05:06"}, "2001-02-03T04:05:06"),
-        ({306: "2001:02:03 04:05:06", 36868: "2002:02:03 04:05:06"}, "2002-02-03T04:05:06"),
-        ({36868: "2002:02:03 04:05:06", 36867: "2003:02:03 04:05:06"}, "2003-02-03T04:05:06"),
-        ({36867: "0000:00:00 00:00:00", 306: "2001:02:03 04:05:06"}, "2001-02-03T04:05:06"),
-        ({36867: "2003-02-03T04:05:06"}, "2003-02-03T04:05:06"),
-        ({36867: b"2003:02:03 04:05:06\0"}, "2003-02-03T04:05:06"),
-        ({36867: "2003:02:03 04:05:06", 36881: "+02:00"}, "2003-02-03T04:05:06+02:00"),
-        ({36867: "2003:02:03 04:05:06", 36881: "Z"}, "2003-02-03T04:05:06+00:00"),
-        ({36867: "2003:02:03 04:05:06", 36881: "   :  "}, "2003-02-03T04:05:06"),
-        ({36867: "2003:02:03 04:05:06", 36881: "+99:00"}, "2003-02-03T04:05:06"),
-        # an offset belongs to its own date only
-        ({306: "2001:02:03 04:05:06", 36881: "+02:00"}, "2001-02-03T04:05:06"),
-        ({36867: "    :  :     :  :  "}, None),
-        ({36867: "2003:13:03 04:05:06"}, None),
-        ({36867: "2003:02:30 04:05:06"}, None),
-        ({36867: "0001:01:01 00:00:00"}, None),
-        ({36867: "yesterday"}, None),
-        ({36867: 20030203}, None),
-        ({36867: None}, None),
-        ({}, None),
-    ],
-)
-def test_junk_dates_are_no_dates(tags: dict[int, object], expected: str | None) -> None:
-    assert taken_at(tags) == expected
 
 
 # Threads, memory, imports

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass, field
@@ -89,14 +90,19 @@ def content_hash(file: FileBytes) -> str:
 
 def explain(fault: OSError) -> str:
     """The operating system's error in words for the one who reads the list of failures."""
-    match fault:
-        case FileNotFoundError():
-            return "the file is not there (any more)"
-        case PermissionError():
-            return "permission denied: you may not read this file"
-        case _:
-            said = fault.strerror or str(fault) or type(fault).__name__
-            return f"it cannot be read: {said[0].lower()}{said[1:]}"
+    if isinstance(fault, FileNotFoundError):
+        return "it is not there (any more)"
+    if isinstance(fault, PermissionError):
+        return "permission denied"
+    if fault.errno == errno.ELOOP:
+        return "the link leads in a circle"
+    said = fault.strerror or str(fault) or type(fault).__name__
+    return f"it cannot be read: {said[0].lower()}{said[1:]}"
+
+
+def no_picture(mode: int) -> str:
+    """Why what has ``mode`` (``st_mode``), no regular file, is not read."""
+    return f"it is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}, not a picture file"
 
 
 def _open(path: bytes) -> IO[bytes]:
@@ -105,8 +111,7 @@ def _open(path: bytes) -> IO[bytes]:
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
-            raise PictureError("read", f"it is {kind}, not a picture file")
+            raise PictureError("read", no_picture(mode))
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
