@@ -23,11 +23,10 @@ lint: $(READY)  ## ruff, the import layers, mypy
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-bench: $(READY)  ## run every benchmark on the pictures in DATA=FOLDER
-	@test -n "$(DATA)" || { echo 'name a folder of pictures: make bench DATA=FOLDER' >&2; exit 2; }
-	@set -e; for script in benchmarks/*.py; do \
-		echo "== $$script"; $(BIN)/python "$$script" --data "$(DATA)"; \
-	done
+bench: $(READY)  ## run the benchmarks; DATA=FOLDER holds captions/captions.jsonl and its photos
+	$(BIN)/python benchmarks/cold_query.py
+	$(BIN)/python benchmarks/throughput.py $(if $(DATA),--captions $(DATA)/captions/captions.jsonl)
+	$(BIN)/python benchmarks/rescan.py
 
 docs: $(READY)  ## write docs/commands.md anew from the help of the commands
 	$(BIN)/python docs/generate_commands.py

@@ -59,7 +59,7 @@ def said(tmp_path: Path, steps: str) -> list[object]:
         Image.new("RGB", (120, 80), (20 * number, 0, 0)).save(path)
         thumbnail = io.BytesIO()
         Image.new("RGB", (12, 8)).save(thumbnail, "JPEG")
-        cards.append(Card(str(path), 120, 80, thumbnail.getvalue(), number, 0.1))
+        cards.append(Card(str(path), number, 0.1, (), thumbnail.getvalue(), 120, 80))
     page = tmp_path / "page.html"
     write_gallery(page, cards, title="keys")
     html = page.read_text("utf-8")

@@ -28,14 +28,14 @@ class Card:
 
     path: str
     """Absolute, as ``os.fsdecode`` gives it."""
-    width: int
-    """Of the upright picture, in pixels; what the boxes of ``signals`` are measured in."""
-    height: int
-    thumbnail: bytes | None = None
-    """JPEG bytes, upright; ``None`` where there is none to show."""
     rank: int | None = None
     score: float | None = None
     signals: tuple[Signal, ...] = ()
+    thumbnail: bytes | None = None
+    """JPEG bytes, upright; ``None`` where there is none to show."""
+    width: int = 0
+    """Of the upright picture, in pixels, as the boxes of ``signals`` are; 0 where not known."""
+    height: int = 0
 
 
 @dataclass(frozen=True, slots=True)
