@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from embedsearch.commands import about, asking, indexing
+from embedsearch.commands import about, asking, demo, evaluate, indexing
 
 app = typer.Typer(
     name="embedsearch",
@@ -29,6 +29,8 @@ for command in (
     indexing.forget,
     about.models,
     about.export,
+    evaluate.evaluate,
+    demo.demo,
 ):
     app.command()(command)
 

@@ -26,7 +26,8 @@ class Task(StrEnum):
 def evaluate(
     task: Annotated[Task, typer.Argument(help="What to measure.")],
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="The ground truth; file names are relative to it.")
+        Path,
+        typer.Argument(metavar="PATH", help="The ground truth; file names are relative to it."),
     ],
     encoder: Annotated[
         str | None, typer.Option("--encoder", metavar="SPEC", help="Default: mini.")
@@ -56,7 +57,9 @@ def evaluate(
         raise typer.BadParameter("--distractors belongs to: evaluate copies")
     from embedsearch.encoders import registry
 
-    measured = _measure(task, path, registry.load(encoder or settings.default_encoder()), distractors)
+    measured = _measure(
+        task, path, registry.load(encoder or settings.default_encoder()), distractors
+    )
     if as_json:
         print_json(measured)
         return

@@ -14,6 +14,7 @@ from embedsearch.records import Hit
 
 if TYPE_CHECKING:
     from embedsearch.index import Index
+    from embedsearch.render.gallery import Card
 
 
 def print_json(value: Any) -> None:
@@ -40,7 +41,7 @@ def print_hits(
 ) -> None:
     """Hits as the user wants them; with ``html`` a gallery is written beside."""
     if html is not None:
-        write_hit_gallery(index, hits, asked, html)
+        write_hit_gallery(index, [("", hits)], asked, html)
     if as_json:
         for hit in hits:
             print_json(asdict(hit))
@@ -60,19 +61,39 @@ def print_hits(
             webbrowser.open(html.absolute().as_uri())
 
 
-def write_hit_gallery(index: Index, hits: Sequence[Hit], asked: str, out: Path) -> None:
-    """One HTML file with a thumbnail of every hit."""
+def write_hit_gallery(
+    index: Index, results: Sequence[tuple[str, Sequence[Hit]]], title: str, out: Path
+) -> None:
+    """One HTML file with a thumbnail of every hit; each result of several has its heading."""
+    from embedsearch.render.gallery import Section, write_sections
+
+    sections = [Section(heading, _cards(index, hits)) for heading, hits in results]
+    write_sections(out, sections, title=title)
+
+
+def _cards(index: Index, hits: Sequence[Hit]) -> list[Card]:
     from embedsearch.errors import PictureError
-    from embedsearch.render.gallery import Card, write_gallery
+    from embedsearch.render.gallery import Card
 
     thumbnails = index.thumbnails()
     sizes = index.sizes([hit.path for hit in hits])
     cards = []
     for hit in hits:
+        small: bytes | None
         try:
             small = thumbnails.get(os.fsencode(hit.path))
         except PictureError:
-            small = None
+            small = None  # the card says so; the picture may have gone since it was indexed
         width, height = sizes.get(hit.path, (0, 0))
-        cards.append(Card(hit.path, hit.rank, hit.score, hit.signals, small, width, height))
-    write_gallery(out, cards, title=asked)
+        cards.append(
+            Card(
+                path=hit.path,
+                rank=hit.rank,
+                score=hit.score,
+                signals=hit.signals,
+                thumbnail=small,
+                width=width,
+                height=height,
+            )
+        )
+    return cards
