@@ -11,7 +11,12 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
-from embedsearch.errors import IndexFormatError, IndexNotFoundError
+from embedsearch.errors import (
+    EmbedSearchError,
+    IndexFormatError,
+    IndexLockedError,
+    IndexNotFoundError,
+)
 
 CATALOGUE = "catalogue.db"
 SCHEMA_VERSION = 1
@@ -26,20 +31,26 @@ NETWORK_FILE_SYSTEMS = frozenset(
 def open_writer(path: Path) -> sqlite3.Connection:
     """Open (and create, and bring up to date) the catalogue. The caller holds the index lock.
 
-    Raises :class:`IndexFormatError` where the file is no catalogue or comes from a newer version.
+    Raises :class:`IndexFormatError` where the file is no catalogue or comes from a newer version,
+    and :class:`IndexLockedError` where another program keeps it locked.
     """
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except sqlite3.OperationalError as error:
+        raise _explained(path, error) from error
+    try:
+        version = _version(connection, path)
         mode = "delete" if is_on_network(path) else "wal"
         connection.execute(f"pragma journal_mode = {mode}")
-        connection.execute("pragma synchronous = normal")
+        # What is committed is on the disk before the vector index is: after a power failure a
+        # region id must not come back with another meaning.
+        connection.execute("pragma synchronous = full")
         connection.execute("pragma foreign_keys = on")
-        version = _version(connection, path)
         if version < SCHEMA_VERSION:
             _migrate(connection)
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise _damaged(path, error) from error
+        raise _explained(path, error) from error
     except BaseException:
         connection.close()
         raise
@@ -49,43 +60,50 @@ def open_writer(path: Path) -> sqlite3.Connection:
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open the catalogue read-only; from read-only media too.
 
-    Raises :class:`IndexNotFoundError` and :class:`IndexFormatError`.
+    Raises :class:`IndexNotFoundError`, :class:`IndexFormatError` and :class:`IndexLockedError`.
     """
     if not path.exists():
-        raise IndexNotFoundError(
-            f"There is no index at {path.parent}. Make one: embedsearch index FOLDER "
-            f'--index "{path.parent}"'
-        )
-    uri = "file:" + quote(os.fsencode(path))
-    connection = sqlite3.connect(
-        uri + "?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-    )
+        raise _not_found(path)
+    uri = f"file:{quote(os.fsencode(path))}?mode=ro"
     try:
         try:
-            version = _version(connection, path)
-        except sqlite3.OperationalError:
+            connection, version = _open_uri(uri, path)
+        except sqlite3.OperationalError as error:
+            if _primary(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
             # The write-ahead log's shared memory cannot be made on read-only media.
-            connection.close()
-            connection = sqlite3.connect(
-                uri + "?mode=ro&immutable=1",
-                uri=True,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            version = _version(connection, path)
+            _refuse_unfinished_log(path)
+            connection, version = _open_uri(uri + "&immutable=1", path)
     except sqlite3.DatabaseError as error:
-        connection.close()
-        raise _damaged(path, error) from error
-    except IndexFormatError:
+        raise _explained(path, error) from error
+    if version == SCHEMA_VERSION:
+        return connection
+    connection.close()
+    if version == 0:  # its first writer was killed, or has only just begun
+        raise _not_found(path)
+    raise IndexFormatError(
+        f"{path} was written by an older version (format {version}, this one reads "
+        f"{SCHEMA_VERSION}). Bring it up to date: embedsearch index FOLDER"
+    )
+
+
+def _open_uri(uri: str, path: Path) -> tuple[sqlite3.Connection, int]:
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        return connection, _version(connection, path)
+    except BaseException:
         connection.close()
         raise
-    if version < SCHEMA_VERSION:
-        connection.close()
+
+
+def _refuse_unfinished_log(path: Path) -> None:
+    """An immutable database is read without its log: what is only there would be missing."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size:
         raise IndexFormatError(
-            f"{path} was written by an older version (format {version}, this one reads "
-            f"{SCHEMA_VERSION}). Bring it up to date: embedsearch index FOLDER"
+            f"{path} was not closed by its last writer, and cannot be completed where it lies. "
+            "Copy the index folder to a place that you may write to, and use it there."
         )
-    return connection
 
 
 def is_on_network(path: Path) -> bool:
@@ -121,8 +139,31 @@ def _migrate(connection: sqlite3.Connection) -> None:
     migrations.apply(sqlite_utils.Database(connection))
 
 
-def _damaged(path: Path, error: Exception) -> IndexFormatError:
-    return IndexFormatError(
-        f"{path} cannot be read as a catalogue ({error}). If the disk is sound, move the index "
-        f"folder away and index the pictures again."
+def _primary(error: sqlite3.Error) -> int:
+    """SQLite's primary result code: the low byte of the extended one."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def _not_found(path: Path) -> IndexNotFoundError:
+    return IndexNotFoundError(
+        f"There is no index at {path.parent}. Make one: embedsearch index FOLDER "
+        f'--index "{path.parent}"'
     )
+
+
+def _explained(path: Path, error: sqlite3.DatabaseError) -> EmbedSearchError:
+    match _primary(error):
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return IndexLockedError(
+                f"{path} is locked by another program ({error}). Try again when that has finished."
+            )
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_READONLY:
+            return IndexFormatError(
+                f"{path} cannot be opened ({error}). See to it that you may use this file and the "
+                "folder it lies in."
+            )
+        case _:
+            return IndexFormatError(
+                f"{path} cannot be read as a catalogue ({error}). If the disk is sound, move the "
+                "index folder away and index the pictures again."
+            )
