@@ -85,21 +85,23 @@ def m001_spine(db: sqlite_utils.Database) -> None:
         );
         create view pictures as
             select
-                images.id as id,
-                roots.name || '/' || images.name as path,
-                rtrim(rtrim(roots.name || '/' || images.name,
-                            replace(roots.name || '/' || images.name, '/', '')), '/') as folder,
-                replace(roots.name || '/' || images.name,
-                        rtrim(roots.name || '/' || images.name,
-                              replace(roots.name || '/' || images.name, '/', '')), '') as name,
-                images.size as size,
-                images.width as width,
-                images.height as height,
-                images.format as format,
-                images.taken_at as taken_at,
-                datetime(images.mtime_ns / 1000000000, 'unixepoch') as modified_at,
-                images.exif as exif
-            from images join roots on roots.id = images.root_id
-            where images.status = 'ok';
+                id,
+                path,
+                case when beside = '/' then '/' else rtrim(beside, '/') end as folder,
+                substr(path, length(beside) + 1) as name,
+                size, width, height, format, taken_at,
+                datetime(mtime_ns / 1000000000, 'unixepoch') as modified_at,
+                exif
+            from (
+                -- What is left of a path when all that is no slash is trimmed off its end.
+                select *, rtrim(path, replace(path, '/', '')) as beside from (
+                    select
+                        images.id as id,
+                        rtrim(roots.name, '/') || '/' || images.name as path,
+                        size, width, height, format, taken_at, mtime_ns, exif
+                    from images join roots on roots.id = root_id
+                    where status = 'ok'
+                )
+            );
         """
     )
