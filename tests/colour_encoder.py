@@ -75,7 +75,7 @@ class ColourEncoder:
     def _embedding(self, image: Pixels) -> NDArray[np.float32]:
         grid = Image.fromarray(image).resize((GRID, GRID), Image.Resampling.BOX)
         centred = np.asarray(grid, np.float32).ravel() / 255 - 0.5
-        values = np.append(centred, np.float32(0.5)) @ self._rotation
+        values = np.array([*centred, 0.5], np.float32) @ self._rotation
         return np.asarray(values / np.linalg.norm(values), np.float32)
 
     def _text_embedding(self, text: str) -> NDArray[np.float32]:
