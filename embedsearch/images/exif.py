@@ -27,18 +27,21 @@ _DATES = (
 class Exif(NamedTuple):
     """The parts of an EXIF block that are of use; every part is safe to write as JSON."""
 
-    orientation: int = 1
+    orientation: int
     """1 to 8: how the stored rows must be turned to stand upright."""
-    taken_at: str | None = None
+    taken_at: str | None
     """ISO 8601; local time, with the offset from UTC where the block gives it."""
-    fields: Mapping[str, Any] = {}
+    fields: Mapping[str, Any]
     """Some of make, model, lens, description, orientation, f_number, exposure_time (seconds),
     iso, focal_length (mm), latitude, longitude (degrees, north and east positive) and altitude
     (metres above sea level)."""
 
 
 def read_exif(image: Image.Image) -> Exif:
-    """Read the EXIF block of an opened picture; a missing or broken one gives the defaults."""
+    """Read the EXIF block of an opened picture.
+
+    A missing or broken block tells nothing, and the picture counts as upright.
+    """
     info = image.info
     if not (
         "exif" in info
@@ -47,12 +50,12 @@ def read_exif(image: Image.Image) -> Exif:
         or "Raw profile type exif" in info
         or hasattr(image, "tag_v2")
     ):
-        return Exif()
+        return Exif(1, None, {})
     # Parsers of third-party blocks raise nearly anything; nothing in them is worth losing the
     # picture for, nor one of their parts for another.
     exif = _attempt(image.getexif)
     if exif is None:
-        return Exif()
+        return Exif(1, None, {})
     shot = _attempt(lambda: exif.get_ifd(ExifTags.IFD.Exif)) or {}
     place = _attempt(lambda: exif.get_ifd(ExifTags.IFD.GPSInfo)) or {}
     orientation = _attempt(lambda: int(exif.get(ExifTags.Base.Orientation, 1)))

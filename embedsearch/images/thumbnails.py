@@ -1,0 +1,119 @@
+"""Small JPEGs of pictures, or of regions of them, for galleries and pages."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from embedsearch.errors import PictureError
+from embedsearch.images.decode import Decoded, decode
+from embedsearch.images.files import FileBytes, content_hash, read
+
+SIZE = 320
+"""Longer side of a thumbnail, pixels."""
+QUALITY = 80
+"""Of its JPEG, 1 to 95."""
+
+Box = Sequence[float]
+"""x, y, width, height in pixels of the upright, full-size picture."""
+
+
+def thumbnail(
+    picture: bytes | str | Path | FileBytes,
+    size: int = SIZE,
+    *,
+    box: Box | None = None,
+    quality: int = QUALITY,
+) -> bytes:
+    """A JPEG of the upright picture, or of the region ``box`` of it, for one who looks.
+
+    Its longer side is ``size`` pixels, or less where there are no more: nothing is enlarged. A box
+    that reaches over the edge is cut at the edge.
+
+    Raises :class:`~embedsearch.errors.PictureError` where the picture cannot be shown, or the box
+    lies outside it.
+    """
+    file = picture if isinstance(picture, FileBytes) else read(picture)
+    decoded = decode(file, size)
+    small = Image.fromarray(decoded.pixels) if box is None else _region(file, decoded, box, size)
+    small.thumbnail((size, size), Image.Resampling.LANCZOS)
+    stream = BytesIO()
+    small.save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def _region(file: FileBytes, decoded: Decoded, box: Box, size: int) -> Image.Image:
+    """The part ``box`` of a picture, with ``size`` pixels or more where it has as many."""
+    left, top = max(box[0], 0.0), max(box[1], 0.0)
+    right = min(box[0] + box[2], decoded.width)
+    bottom = min(box[1] + box[3], decoded.height)
+    if not (right > left and bottom > top):
+        raise PictureError(
+            "decode",
+            f"the region {','.join(f'{side:g}' for side in box)} lies outside the picture of "
+            f"{decoded.width} x {decoded.height} pixels",
+        )
+    # A small part of a large picture needs more of the picture's pixels than the whole did.
+    shorter = min(decoded.width, decoded.height)
+    needed = min(math.ceil(shorter * size / max(right - left, bottom - top)), shorter)
+    if needed > min(decoded.pixels.shape[:2]):
+        decoded = decode(file, needed)
+    rows, columns = decoded.pixels.shape[:2]
+    across, down = columns / decoded.width, rows / decoded.height
+    first_column = min(math.floor(left * across), columns - 1)
+    first_row = min(math.floor(top * down), rows - 1)
+    return Image.fromarray(
+        decoded.pixels[
+            first_row : max(round(bottom * down), first_row + 1),
+            first_column : max(round(right * across), first_column + 1),
+        ]
+    )
+
+
+class Thumbnails:
+    """Thumbnails that are kept in a folder, by the content of the picture.
+
+    A picture that moves keeps its thumbnail, one that changes gets another. Where ``folder`` is
+    ``None`` or cannot be written (an index on read-only media) they are made anew each time.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def get(self, path: bytes | str | Path, size: int = SIZE, *, box: Box | None = None) -> bytes:
+        """As :func:`thumbnail`, from the folder if it is there."""
+        file = read(path)
+        if self._folder is None:
+            return thumbnail(file, size, box=box)
+        kept = self._folder / _name(content_hash(file), size, box)
+        with suppress(OSError):
+            small = kept.read_bytes()
+            if small.startswith(b"\xff\xd8") and small.endswith(b"\xff\xd9"):
+                return small  # whole: a crash of the system may leave a file without its content
+        small = thumbnail(file, size, box=box)
+        with suppress(OSError):
+            _write(kept, small)
+        return small
+
+
+def _name(content: str, size: int, box: Box | None) -> Path:
+    region = "" if box is None else "-" + "_".join(f"{side:g}" for side in box)
+    return Path(content[:2]) / f"{content}-{size}{region}.jpg"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write beside and rename, so that other readers see all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
