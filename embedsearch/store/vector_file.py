@@ -76,7 +76,9 @@ class VectorFile:
         for start in range(0, count, SCAN_ROWS):
             rows = chunk[: count - start]
             self._read(rows, self.trailer.rows_offset + 4 * dim * start)
-            np.dot(rows, query, out=found[start : start + len(rows)])
+            # Not a matrix product: there, the score of a row depends on the rows around it, and
+            # copies of a picture would differ.
+            np.vecdot(rows, query, out=found[start : start + len(rows)])
         return found
 
     def _read(self, into: Matrix | Ids, offset: int) -> None:
@@ -88,6 +90,16 @@ class VectorFile:
                     f"{self._file.name!r} ended early. Make it anew: embedsearch verify --repair"
                 )
             rest, offset = rest[got:], offset + got
+
+
+def best(ids: Ids, scores: Vector, k: int) -> tuple[Ids, Vector]:
+    """The ``k`` best of ``ids`` (n,) by ``scores`` (n,), best first, equal scores by id."""
+    if 0 < k < len(scores):
+        # All that are as good as the k-th: which of them stay is for their ids to say.
+        keep = scores >= np.partition(scores, -k)[-k]
+        ids, scores = ids[keep], scores[keep]
+    order = np.lexsort((ids, -scores))[:k]
+    return ids[order], scores[order]
 
 
 def vector_path(index_folder: Path, encoder_id: str) -> Path:
@@ -105,7 +117,9 @@ def open_vector_file(path: Path) -> VectorFile | None:
     tail = os.pread(file.fileno(), TRAILER.size, max(0, size - TRAILER.size))
     if len(tail) == TRAILER.size and tail.startswith(MAGIC):
         _, revision, dim, count, rows, ids = TRAILER.unpack(tail)
-        if size - TRAILER.size >= max(rows + 4 * dim * count, ids + 8 * count):
-            return VectorFile(file, Trailer(revision.decode(), dim, count, rows, ids))
+        sound = dim > 0 and count >= 0 and rows >= 0 and ids >= 0
+        if sound and size - TRAILER.size >= max(rows + 4 * dim * count, ids + 8 * count):
+            told = revision.decode(errors="replace")
+            return VectorFile(file, Trailer(told, dim, count, rows, ids))
     file.close()
     return None

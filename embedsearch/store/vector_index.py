@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.store.catalogue import Catalogue, StoredEncoder
-from embedsearch.store.vector_file import Ids, Matrix, Vector, open_vector_file
+from embedsearch.store.vector_file import Ids, Matrix, Vector, best, open_vector_file
 
 if TYPE_CHECKING:
     from embedsearch.store.vectors import FaissSearcher
@@ -76,8 +76,8 @@ class VectorIndex:
         if len(self._extra_ids):
             extra = _masked(self._extra_ids, allowed, stale)
             ids = np.concatenate([ids, self._extra_ids[extra]])
-            scores = np.concatenate([scores, self._extra_rows[extra] @ query])
-        return _best(ids, scores, k)
+            scores = np.concatenate([scores, np.vecdot(self._extra_rows[extra], query)])
+        return best(ids, scores, k)
 
     def _search_file(
         self, query: Vector, k: int, allowed: Ids | None, excluded: Ids
@@ -91,7 +91,7 @@ class VectorIndex:
             if allowed is not None or len(excluded):
                 keep = _masked(ids, allowed, excluded)
                 ids, scores = ids[keep], scores[keep]
-            return _best(ids, scores, k)
+            return best(ids, scores, k)
         if self._faiss is None:
             from embedsearch.store.vectors import FaissSearcher
 
@@ -106,11 +106,3 @@ def _masked(ids: Ids, allowed: Ids | None, excluded: Ids) -> NDArray[np.bool_]:
     if len(excluded):
         keep &= ~np.isin(ids, excluded)
     return keep
-
-
-def _best(ids: Ids, scores: Vector, k: int) -> tuple[Ids, Vector]:
-    if 0 < k < len(scores):
-        top = np.argpartition(scores, -k)[-k:]
-        ids, scores = ids[top], scores[top]
-    order = np.lexsort((ids, -scores))[:k]
-    return ids[order], scores[order]

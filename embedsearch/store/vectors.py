@@ -13,8 +13,16 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from embedsearch.errors import IndexFormatError
-from embedsearch.store.vector_file import Ids, Matrix, Trailer, Vector, VectorFile, open_vector_file
+from embedsearch.errors import IndexFormatError, OutputError
+from embedsearch.store.vector_file import (
+    Ids,
+    Matrix,
+    Trailer,
+    Vector,
+    VectorFile,
+    best,
+    open_vector_file,
+)
 
 
 def write(
@@ -28,7 +36,10 @@ def write(
     """Write the vector index: the rows it has, without ``removed``, and with ``added``.
 
     The file is written beside, fsynced and renamed: a reader sees the old one or the new one.
-    Holds all rows in memory (4 x dim bytes each).
+    Holds all rows in memory (4 x dim bytes each). The caller holds the index lock.
+
+    Raises :class:`OutputError` where it cannot be written, and :class:`IndexFormatError` where
+    the old file is damaged.
     """
     index = _load(path, dim)
     if removed is not None and len(removed):
@@ -36,42 +47,51 @@ def write(
     for ids, rows in added:
         if len(ids):
             index.add_with_ids(np.ascontiguousarray(rows), ids)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    # The writer is alone: what a killed one left under this name is overwritten.
+    beside = path.with_name(f"{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         faiss.write_index(index, os.fspath(beside))
         _add_trailer(index, beside, revision, dim)
         beside.replace(path)
+        _sync(path.parent)
+    except (OSError, RuntimeError) as error:
+        said = getattr(error, "strerror", None) or _first_line(error)
+        raise OutputError(
+            f"The vector index {path} cannot be written ({said}). Nothing is lost: make room, then "
+            "run embedsearch verify --repair"
+        ) from error
     finally:
         beside.unlink(missing_ok=True)
-    _sync(path.parent)
 
 
 class FaissSearcher:
     """Searches a vector index file through FAISS; the file is mapped, not read."""
 
     def __init__(self, file: VectorFile) -> None:
-        try:
-            self._index = faiss.read_index(file.path, faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
-            raise IndexFormatError(
-                f"FAISS cannot read the vector index ({str(error).splitlines()[0][:200]}). "
-                "Make it anew: embedsearch verify --repair"
-            ) from error
+        self._index = _read(file, faiss.IO_FLAG_MMAP_IFC)
 
     def search(
         self, query: Vector, k: int, *, allowed: Ids | None = None, excluded: Ids | None = None
     ) -> tuple[Ids, Vector]:
         """The ``k`` rows of largest inner product with ``query`` (dim,): ids and scores, best
-        first; fewer where fewer are allowed."""
+        first, equal scores by id; fewer where fewer are allowed."""
         selector = _selector(allowed, excluded)
         parameters = None if selector is None else faiss.SearchParameters(sel=selector)
-        k = min(k, self._index.ntotal)
-        if k == 0:
+        if min(k, self._index.ntotal) < 1:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        scores, ids = self._index.search(query[None], k, params=parameters)
-        found = ids[0] >= 0
-        return ids[0][found], scores[0][found]
+        wanted = min(k + 1, self._index.ntotal)  # the next one tells whether the cut is clear
+        score_rows, id_rows = self._index.search(query[None], wanted, params=parameters)
+        ids, scores = id_rows[0][id_rows[0] >= 0], score_rows[0][id_rows[0] >= 0]
+        if len(ids) > k and scores[k] == scores[k - 1]:
+            # FAISS keeps any of those that are equal; take them all and choose by id.
+            radius = float(scores[k]) - _ROUNDING
+            _, scores, ids = self._index.range_search(query[None], radius, params=parameters)
+        return best(ids, scores, k)
+
+
+_ROUNDING = 1e-6
+"""More than two ways to sum the same products differ."""
 
 
 def read_rows(file: VectorFile) -> tuple[Ids, Matrix]:
@@ -86,11 +106,26 @@ def read_rows(file: VectorFile) -> tuple[Ids, Matrix]:
 
 def _load(path: Path, dim: int) -> faiss.IndexIDMap:
     if (file := open_vector_file(path)) is not None:
-        index = faiss.read_index(file.path)
-        file.close()
-        if index.d == dim:
-            return index
+        try:
+            if file.trailer.dim == dim:
+                return _read(file)
+        finally:
+            file.close()
     return faiss.IndexIDMap(faiss.IndexFlatIP(dim))
+
+
+def _read(file: VectorFile, flags: int = 0) -> faiss.IndexIDMap:
+    try:
+        return faiss.read_index(file.path, flags)
+    except RuntimeError as error:
+        raise IndexFormatError(
+            f"FAISS cannot read the vector index ({_first_line(error)}). "
+            "Make it anew: embedsearch verify --repair"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _add_trailer(index: faiss.IndexIDMap, path: Path, revision: str, dim: int) -> None:
