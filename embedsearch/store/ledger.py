@@ -33,6 +33,9 @@ from embedsearch.store.catalogue import (
 )
 
 Outcome = Literal["new", "changed", "moved", "copies", "unchanged"]
+TWINS = 32
+"""Pictures of the same content that are asked whether they moved: there may be thousands, such as
+"this photo is no longer available"."""
 IsGone = Callable[[Root, bytes], bool]
 """Whether the file at (root, relative path) is certainly no longer there."""
 
@@ -168,22 +171,25 @@ class Ledger(Catalogue):
         Returns what happened, or None where ``content`` has no vector and the one that it relied
         on is gone meanwhile: then encode the picture and call again.
         """
-        own = self.connection.execute(
-            "select id, size, hash, status from images where root_id = ? and path = ?",
-            (root.id, path),
-        ).fetchone()
-        outcome: Outcome | None
-        if own and not anew and own[1:] in _same(content, ("ok", "vanished")):
-            outcome = self._refresh(own[0], root, path, content, encoder)
-        elif not anew and (twin := self._twin(own, content, encoder, is_gone)):
-            outcome = self._from_twin(twin, own, root, path, content, encoder)
-        elif content.vector is None:
+        vector = self._vector(content, encoder)
+        if vector is None or (anew and content.vector is None):
             return None
+        own = self.connection.execute(
+            "select id, size, hash from images where root_id = ? and path = ?", (root.id, path)
+        ).fetchone()
+        outcome: Outcome
+        if own and not anew and own[1:] == (content.size, content.hash):
+            # New times, and an embedding where it lacks one.
+            self._complete(own[0], vector, encoder)
+            self._place(own[0], root, path, content)
+            outcome = "unchanged"
+        elif not anew and (twin := self._twin(own, content, is_gone)):
+            self._complete(twin[0], vector, encoder)
+            outcome = self._from_twin(*twin, own, root, path, content)
         else:
+            self._replace(own, root, path, content, vector, encoder)
             outcome = "changed" if own else "new"
-            self._replace(own, root, path, content, encoder)
-        if outcome is not None:
-            self._clear_failure(root, path)
+        self._clear_failure(root, path)
         return outcome
 
     def fail(
@@ -249,45 +255,46 @@ class Ledger(Catalogue):
 
     # How a picture's rows change
 
-    def _refresh(
-        self, image_id: int, root: Root, path: bytes, content: Content, encoder: StoredEncoder
-    ) -> Outcome | None:
-        """The same content under the same path: new times, and an embedding where it lacks one."""
-        if not self._complete(image_id, content, encoder):
-            return None
-        self._place(image_id, root, path, content)
-        return "unchanged"
+    def _vector(self, content: Content, encoder: StoredEncoder) -> bytes | None:
+        """The float16 embedding of ``content``: its own, else that of a picture of the same
+        content."""
+        if content.vector is not None:
+            return content.vector.astype(np.float16).tobytes()
+        row = self.connection.execute(
+            "select vector from images join regions on image_id = images.id and kind = 'image' "
+            "join embeddings on region_id = regions.id and encoder = ? "
+            "where hash = ? and size = ? limit 1",
+            (encoder.key, content.hash, content.size),
+        ).fetchone()
+        return None if row is None else bytes(row[0])
 
     def _twin(
-        self, own: tuple[Any, ...] | None, content: Content, encoder: StoredEncoder, is_gone: IsGone
+        self, own: tuple[Any, ...] | None, content: Content, is_gone: IsGone
     ) -> tuple[int, bool] | None:
         """A picture of the same content elsewhere, and whether that one is gone (moved here)."""
-        rows = self.connection.execute(
-            "select images.id, roots.id, roots.path, device, images.path, "
-            "exists (select 1 from regions join embeddings on region_id = regions.id "
-            "        where image_id = images.id and kind = 'image' and encoder = ?) "
-            "from images join roots on roots.id = root_id "
-            "where hash = ? and size = ? and status in ('ok', 'vanished') and images.id is not ? "
-            "order by status = 'vanished' desc, images.id",
-            (encoder.key, content.hash, content.size, own[0] if own else None),
-        ).fetchall()
-        usable = [row for row in rows if row[5] or content.vector is not None]
-        for id_, root_id, root_path, device, path, _ in usable:
+        rows: list[tuple[Any, ...]] = []
+        for status in ("vanished", "ok"):
+            rows += self.connection.execute(
+                "select images.id, roots.id, roots.path, device, images.path "
+                "from images join roots on roots.id = root_id "
+                "where hash = ? and size = ? and status = ? and images.id is not ? "
+                f"order by images.id limit {TWINS}",
+                (content.hash, content.size, status, own[0] if own else None),
+            )
+        for id_, root_id, root_path, device, path in rows:
             if is_gone(Root(root_id, root_path, device), path):
                 return id_, True
-        return (usable[0][0], False) if usable else None
+        return (rows[0][0], False) if rows else None
 
     def _from_twin(
         self,
-        twin: tuple[int, bool],
+        twin_id: int,
+        moved: bool,
         own: tuple[Any, ...] | None,
         root: Root,
         path: bytes,
         content: Content,
-        encoder: StoredEncoder,
     ) -> Outcome:
-        twin_id, moved = twin
-        self._complete(twin_id, content, encoder)
         if own:
             self._delete_image(own[0])
         if moved:
@@ -302,13 +309,18 @@ class Ledger(Catalogue):
         root: Root,
         path: bytes,
         content: Content,
+        vector: bytes,
         encoder: StoredEncoder,
     ) -> None:
-        """New content under this path: a new region, and no trace of the old one."""
+        """New content under this path, or the same looked at anew: a new region, and no trace of
+        the old one. What other encoders made of the same content is kept."""
         exif = json.dumps(content.exif) if content.exif else None
         facts = (content.size, content.mtime_ns, content.hash, content.width, content.height)
+        vectors = {encoder.key: vector}
         if own:
             image_id = int(own[0])
+            if own[1:] == (content.size, content.hash):
+                vectors = self._vectors_of(image_id) | vectors
             self._delete_regions(image_id)
             self.connection.execute(
                 "update images set size = ?, mtime_ns = ?, hash = ?, width = ?, height = ?, "
@@ -322,33 +334,47 @@ class Ledger(Catalogue):
                 (root.id, path, printable(path), *facts, content.format, content.taken_at, exif),
             )
             image_id = int(cursor.lastrowid or 0)
-        cursor = self.connection.execute(
-            "insert into regions (image_id, kind, x, y, w, h) values (?, 'image', 0, 0, ?, ?)",
-            (image_id, content.width, content.height),
-        )
-        self._embed(int(cursor.lastrowid or 0), content, encoder)
+        region_id = self._add_region(image_id)
+        for key, blob in vectors.items():
+            self._embed(region_id, key, blob)
 
-    def _complete(self, image_id: int, content: Content, encoder: StoredEncoder) -> bool:
-        """See to it that the picture has an embedding of ``encoder``; False where it cannot."""
+    def _vectors_of(self, image_id: int) -> dict[int, bytes]:
+        """The embeddings of the whole picture by encoder key."""
+        rows = self.connection.execute(
+            "select encoder, vector from embeddings join regions on regions.id = region_id "
+            "where image_id = ? and kind = 'image'",
+            (image_id,),
+        )
+        return dict(rows.fetchall())
+
+    def _complete(self, image_id: int, vector: bytes, encoder: StoredEncoder) -> None:
+        """See to it that the picture has a region, and that this has an embedding."""
         row = self.connection.execute(
             "select regions.id, exists (select 1 from embeddings where region_id = regions.id "
             "and encoder = ?) from regions where image_id = ? and kind = 'image'",
             (encoder.key, image_id),
         ).fetchone()
-        if row is not None and row[1]:
-            return True
-        if row is None or content.vector is None:
-            return False
-        self._embed(row[0], content, encoder)
-        return True
+        if row is None:
+            row = self._add_region(image_id), False
+        region_id, embedded = row
+        if not embedded:
+            self._embed(region_id, encoder.key, vector)
 
-    def _embed(self, region_id: int, content: Content, encoder: StoredEncoder) -> None:
-        assert content.vector is not None
+    def _add_region(self, image_id: int) -> int:
+        """The region of the whole picture."""
+        cursor = self.connection.execute(
+            "insert into regions (image_id, kind, x, y, w, h) "
+            "select id, 'image', 0, 0, width, height from images where id = ?",
+            (image_id,),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def _embed(self, region_id: int, encoder_key: int, vector: bytes) -> None:
         self.connection.execute(
             "insert into embeddings (region_id, encoder, vector) values (?, ?, ?)",
-            (region_id, encoder.key, content.vector.astype(np.float16).tobytes()),
+            (region_id, encoder_key, vector),
         )
-        self._touched.add(encoder.key)
+        self._touched.add(encoder_key)
 
     def _place(self, image_id: int, root: Root, path: bytes, content: Content) -> None:
         self.connection.execute(
@@ -407,10 +433,6 @@ class Ledger(Catalogue):
 def printable(path: bytes) -> str:
     """``path`` as text for people and for SQL: bytes that are not UTF-8 as ``\\xNN``."""
     return path.decode("utf-8", "backslashreplace")
-
-
-def _same(content: Content, statuses: tuple[str, ...]) -> list[tuple[int, str, str]]:
-    return [(content.size, content.hash, status) for status in statuses]
 
 
 def _now() -> str:

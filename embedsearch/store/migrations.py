@@ -43,7 +43,7 @@ def m001_spine(db: sqlite_utils.Database) -> None:
             status text not null check (status in ('ok', 'failed', 'vanished')),
             unique (root_id, path)
         );
-        create index images_by_content on images (hash, size);
+        create index images_by_content on images (hash, size, status);
         create index images_by_status on images (status);
         -- AUTOINCREMENT: an id is a FAISS id and must never come back with another meaning.
         create table regions (
