@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.errors import EncoderMismatchError, IndexNotFoundError
+from embedsearch.errors import EncoderMismatchError, IndexFormatError, IndexNotFoundError
 from embedsearch.records import Box, EncoderInfo, ExportRow, Failure, Image, Region
 from embedsearch.store import database
 
@@ -313,11 +313,13 @@ class Catalogue:
             (encoder.key,),
         )
         for root, path, blob in rows:
-            vector = np.frombuffer(blob, np.float16).astype(np.float32)
-            if len(vector) != dim:
-                yield os.fsencode(_path(root, path)), f"embedding of {len(vector)} numbers"
-            elif not abs(float(np.linalg.norm(vector)) - 1) < 0.01:
-                yield os.fsencode(_path(root, path)), "embedding is not of unit length"
+            if len(blob) != 2 * dim:
+                what = f"embedding of {len(blob)} bytes, not {2 * dim}"
+            elif not abs(float(np.linalg.norm(_matrix([blob], dim))) - 1) < 0.01:
+                what = "embedding is not of unit length"
+            else:
+                continue
+            yield os.fsencode(_path(root, path)), what
 
 
 UNDER = "(path = :exact or (path > :below and path < :above))"
@@ -362,4 +364,9 @@ def _path(root: bytes, relative: bytes) -> str:
 
 
 def _matrix(blobs: list[bytes], dim: int) -> Matrix:
+    if any(len(blob) != 2 * dim for blob in blobs):
+        raise IndexFormatError(
+            f"The catalogue holds an embedding that is not of {dim} numbers. Find it and take it "
+            "out: embedsearch verify --repair"
+        )
     return np.frombuffer(b"".join(blobs), np.float16).reshape(len(blobs), dim).astype(np.float32)
