@@ -15,9 +15,9 @@ def index_folder(given: Path | None = None) -> Path:
     """Where the index lies: ``given``, else ``$EMBEDSEARCH_INDEX``, else ``./indexes/default``
     where that exists or the working folder has an ``indexes/``, else the user data folder."""
     if given is not None:
-        return given.expanduser()
+        return Path(os.path.expanduser(given))  # pathlib's raises where there is no such user
     if named := os.environ.get("EMBEDSEARCH_INDEX"):
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))
     if Path("indexes").is_dir():
         return Path("indexes/default")
     import platformdirs
@@ -27,7 +27,7 @@ def index_folder(given: Path | None = None) -> Path:
 
 def default_encoder() -> str:
     """The encoder spec used where none is named (``$EMBEDSEARCH_ENCODER``, else ``mini``)."""
-    return os.environ.get("EMBEDSEARCH_ENCODER", "mini")
+    return os.environ.get("EMBEDSEARCH_ENCODER") or "mini"
 
 
 def workers(given: int | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from importlib import metadata
@@ -27,38 +28,43 @@ def load(spec: str, device: Device = "auto") -> Encoder:
     """Load the encoder that ``spec`` names.
 
     ``spec`` is an encoder in the box (``mini``), a folder that holds ``encoder.json``, or
-    ``PREFIX:...`` where a package registered PREFIX under the entry points
-    ``embedsearch.encoders`` (a callable that takes
-    spec and device and returns an Encoder).
+    ``PREFIX`` or ``PREFIX:...`` where a package registered PREFIX under the entry points
+    ``embedsearch.encoders`` (a callable that takes spec and device and returns an Encoder).
 
     Raises :class:`~embedsearch.errors.EncoderError`.
     """
     if spec in in_the_box():
         return _from_folder(WEIGHTS / spec, spec, device)
-    folder = Path(spec).expanduser()
+    folder = Path(os.path.expanduser(spec))  # pathlib's raises where there is no such user
     if (folder / "encoder.json").is_file():
         return _from_folder(folder, str(folder.resolve()), device)
     prefix = spec.partition(":")[0]
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         if entry.name == prefix:
-            made = entry.load()(spec, device)
-            if not isinstance(made, Encoder):
-                raise EncoderError(f"{entry.value} did not return an encoder for {spec!r}.")
-            return made
+            return _from_package(entry, spec, device)
+    brought = sorted({entry.name for entry in metadata.entry_points(group=ENTRY_POINTS)})
+    packages = f", one that a package brings ({', '.join(brought)})" if brought else ""
     raise EncoderError(
-        f"There is no encoder {spec!r}. Name one in the box ({', '.join(in_the_box())}), or a "
-        "folder that holds an encoder.json."
+        f"There is no encoder {spec!r}. Name one in the box ({', '.join(in_the_box())}){packages}, "
+        "or a folder that holds an encoder.json."
     )
 
 
 def load_stored(info: EncoderInfo, index_folder: Path, device: Device = "auto") -> Encoder:
     """The very encoder that an index was made with: from the copy in the index, else by its spec.
 
-    Raises :class:`~embedsearch.errors.EncoderError` where the spec leads to other weights.
+    Raises :class:`~embedsearch.errors.EncoderError` where the spec leads to other weights, or the
+    copy is not what its name says.
     """
     copy = index_folder / "encoders" / info.id
     if (copy / "encoder.json").is_file():
-        return _from_folder(copy, info.spec, device)
+        kept = _from_folder(copy, info.spec, device)
+        if kept.info.id != info.id:
+            raise EncoderError(
+                f"{copy} holds {kept.info.id}, not the encoder the index was made with. "
+                "Restore it: embedsearch verify --repair"
+            )
+        return kept
     encoder = load(info.spec, device)
     if encoder.info.id != info.id:
         raise EncoderError(
@@ -91,6 +97,20 @@ def keep_copy(encoder: Encoder, index_folder: Path, *, anew: bool = False) -> bo
 
 def _files(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.iterdir()) if file.is_file())
+
+
+def _from_package(entry: metadata.EntryPoint, spec: str, device: Device) -> Encoder:
+    try:
+        maker = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise EncoderError(
+            f"The package that brings {entry.name} cannot be loaded ({entry.value}: {error}). "
+            "Install it anew, or uninstall it."
+        ) from error
+    made = maker(spec, device)
+    if not isinstance(made, Encoder):
+        raise EncoderError(f"{entry.value} did not return an encoder for {spec!r}.")
+    return made
 
 
 def _from_folder(folder: Path, spec: str, device: Device) -> Encoder:
