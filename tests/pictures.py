@@ -120,6 +120,10 @@ def deep_grey() -> Image.Image:
     return Image.fromarray(np.asarray(quarters().convert("L"), np.uint16) * 257)
 
 
+def _deep_grey_big_endian() -> Image.Image:
+    return Image.fromarray(np.asarray(deep_grey()).astype(">u2"))
+
+
 def with_alpha(mode: Literal["RGBA", "LA"] = "RGBA") -> Image.Image:
     """The quarters, the top left one fully transparent."""
     image = quarters().convert(mode)
@@ -356,6 +360,7 @@ GOOD: tuple[Good, ...] = (
     _saved("cmyk.tif", "TIFF", lambda: quarters().convert("CMYK")),
     _saved("lab.tif", "TIFF", lambda: quarters().convert("LAB"), tolerance=9),
     _saved("16 bit grey.tif", "TIFF", deep_grey, shows=GREYS),
+    _saved("16 bit grey, big end first.tif", "TIFF", _deep_grey_big_endian, shows=GREYS),
     _saved("32 bit.tif", "TIFF", _32_bit, shows=GREYS),
     _saved("float.tif", "TIFF", _float, shows=GREYS),
     Good("16 bit white is zero.tif", _writer(inverted_grey_tiff), "TIFF", GREYS),
@@ -417,10 +422,9 @@ def huge_text() -> bytes:
     return png(struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0), rows, (b"zTXt", packed))
 
 
-def _truncated(extension: str, format: str, **options: Any) -> Bad:
-    name = f"truncated.{extension}"
+def _truncated(extension: str, format: str, says: str = "cut short", **options: Any) -> Bad:
     return _written(
-        name, lambda: cut(encoded(photograph(), format, **options)), "cut short|damaged"
+        f"truncated.{extension}", lambda: cut(encoded(photograph(), format, **options)), says
     )
 
 
@@ -439,8 +443,9 @@ BAD: tuple[Bad, ...] = (
     _truncated("gif", "GIF"),
     _truncated("bmp", "BMP"),
     _truncated("tif", "TIFF"),
+    _truncated("lzw.tif", "TIFF", compression="tiff_lzw"),
     _truncated("webp", "WEBP"),
-    _truncated("avif", "AVIF"),
+    _truncated("avif", "AVIF", "damaged"),
     _truncated("heic", "HEIF"),
     _written("bomb.png", bomb, "2,500,000,000 pixels"),
     _written("huge text.png", huge_text, "damaged"),

@@ -523,6 +523,9 @@ def test_pillow_and_libtiff_write_nothing_to_stderr(tmp_path: Path) -> None:
     (tmp_path / "damaged.tif").write_bytes(data)
     exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0" + b"\x0f\x01\x02\0\xff\0\0\0\x00\xff\xff\xff" * 3
     Image.new("RGB", (9, 9)).save(tmp_path / "exif.jpg", exif=exif)
+    absurd = bytearray(pictures.deep_rgb_tiff())
+    absurd[10 + 6 * 12 + 8] = 250  # samples a pixel
+    (tmp_path / "absurd.tif").write_bytes(absurd)
     found = run_python(
         """
 import sys
@@ -536,9 +539,12 @@ for path in sys.argv[1:]:
 """,
         str(tmp_path / "damaged.tif"),
         str(tmp_path / "exif.jpg"),
+        str(tmp_path / "absurd.tif"),
     )
-    assert "the TIFF is damaged" in found.stdout
-    assert "(9, 9, 3)" in found.stdout
+    damaged, exif_only, absurd_too = found.stdout.splitlines()
+    assert "the TIFF is damaged" in damaged
+    assert exif_only == "(9, 9, 3)"
+    assert "the TIFF is damaged" in absurd_too
     assert found.stderr == ""
 
 

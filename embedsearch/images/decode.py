@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
 import os
 import re
@@ -46,6 +47,8 @@ _TO_UPRIGHT = {
 }
 
 
+# Without a handler Python would print Pillow's errors; who sets logging up still gets them.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 _PILLOW = r"PIL\."
 _SILENT = ("ignore", None, Warning, re.compile(_PILLOW), 0)
 """The filter as the module ``warnings`` keeps it."""
@@ -159,7 +162,7 @@ def _room_for(image: Image.Image, full_size: tuple[int, int]) -> AbstractContext
         raise PictureError(
             "decode",
             f"it would take {held:,} pixels in memory, more than the limit of {most:,}; "
-            f"set {MAX_PIXELS_VARIABLE} to a larger number to read it all the same",
+            f"set {MAX_PIXELS_VARIABLE} to a larger number and index again with --force",
         )
     return _alone() if held > _LARGE_PIXELS else nullcontext()
 
@@ -216,7 +219,8 @@ def _explained(fault: Exception, name: str) -> PictureError:
     if isinstance(fault, MemoryError):
         return PictureError("decode", f"there is not enough memory to decode this {name}")
     if isinstance(fault, Image.DecompressionBombError):
-        return PictureError("decode", f"this {name} has too many pixels: {fault}")
+        said = str(fault).split(",", 1)[0]
+        return PictureError("decode", f"the {name} has more pixels than Pillow takes: {said}")
     said = str(fault).split("\n", 1)[0].strip() or type(fault).__name__
     if isinstance(fault, EOFError) or re.search("truncated|unexpected end", said, re.IGNORECASE):
         return PictureError("decode", f"the {name} is cut short: part of the file is missing")
