@@ -22,6 +22,9 @@ CATALOGUE = "catalogue.db"
 SCHEMA_VERSION = 1
 """Number of steps in :mod:`embedsearch.store.migrations`, known here without importing them."""
 
+BUSY_SECONDS = 5.0
+"""How long to wait for another program that keeps the file locked."""
+MOUNTS = Path("/proc/self/mounts")
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb2", "smb3", "smbfs", "afs", "9p", "ceph", "glusterfs", "lustre"}
     | {"fuse.sshfs", "fuse.rclone", "fuse.davfs2", "fuse.s3fs", "fuse.glusterfs", "davfs"}
@@ -35,7 +38,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     and :class:`IndexLockedError` where another program keeps it locked.
     """
     try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = _connect(path)
     except sqlite3.OperationalError as error:
         raise _explained(path, error) from error
     try:
@@ -87,8 +90,18 @@ def open_reader(path: Path) -> sqlite3.Connection:
     )
 
 
+def _connect(file: Path | str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        file,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=isinstance(file, str),
+    )
+
+
 def _open_uri(uri: str, path: Path) -> tuple[sqlite3.Connection, int]:
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection = _connect(uri)
     try:
         return connection, _version(connection, path)
     except BaseException:
@@ -108,12 +121,11 @@ def _refuse_unfinished_log(path: Path) -> None:
 
 def is_on_network(path: Path) -> bool:
     """Whether ``path`` lies on a file system that is shared over a network (Linux; else False)."""
-    mounts = Path("/proc/self/mounts")
-    if not mounts.exists():
+    if not MOUNTS.exists():
         return False
     folder = os.fsencode(path.resolve().parent)
     best, kind = b"", ""
-    for line in mounts.read_bytes().splitlines():
+    for line in MOUNTS.read_bytes().splitlines():
         _, raw, name, *_ = line.split(b" ")
         mount = raw.replace(b"\\040", b" ").rstrip(b"/")
         if (folder == mount or folder.startswith(mount + b"/")) and len(mount) >= len(best):
