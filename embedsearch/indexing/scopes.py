@@ -27,11 +27,11 @@ def resolve(ledger: Ledger, paths: Iterable[bytes]) -> Resolved:
     mounted, which is a warning, and nothing there counts as vanished.
     """
     absolute = list(dict.fromkeys(os.path.abspath(path) for path in paths))
-    absolute = [path for path in absolute if not _covered(path, absolute)]
     warnings: list[str] = []
     for path in absolute:
-        if not os.path.lexists(path) and _root_of(ledger, path) is None:
+        if not os.path.lexists(path) and not ledger.knows_under(path):
             raise DataError(f"There is no file or folder {os.fsdecode(path)}.")
+    absolute = [path for path in absolute if not _covered(path, absolute)]
     # All roots first: a later path may fold the root of an earlier one into its own.
     for path in absolute:
         folder = path if os.path.isdir(path) else os.path.dirname(path)

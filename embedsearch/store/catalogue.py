@@ -160,6 +160,21 @@ class Catalogue:
                     return _image(row)
         return None
 
+    def knows_under(self, path: bytes) -> bool:
+        """Whether the absolute ``path`` is a root, or inside one with pictures at or under it."""
+        for root in self.roots():
+            if path == root.path:
+                return True
+            if is_inside(path, root.path):
+                below = path[len(root.path.rstrip(b"/")) + 1 :]
+                row = self.connection.execute(
+                    f"select 1 from images where root_id = :root and {UNDER} limit 1",
+                    {"root": root.id, **under_arguments(below)},
+                ).fetchone()
+                if row is not None:
+                    return True
+        return False
+
     def images(self, status: str | None = None) -> Iterator[Image]:
         """All pictures, or those of one status, by id, without holding a cursor open."""
         last = 0
