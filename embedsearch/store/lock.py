@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from embedsearch.errors import IndexLockedError
+from embedsearch.errors import IndexLockedError, OutputError
 
 POLL_SECONDS = 0.2
 
@@ -22,10 +22,16 @@ def index_lock(folder: Path, *, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold ``folder/index.lock`` exclusively; the lock ends with the process, however it ends.
 
     Waits up to ``wait_seconds`` for another writer, then raises :class:`IndexLockedError`, which
-    names the process that holds it.
+    names the process that holds it. Raises :class:`OutputError` where ``folder`` cannot be written.
     """
     path = folder / "index.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise OutputError(
+            f"The index at {folder} cannot be written to ({error.strerror}). Give yourself the "
+            "right to, or name another place: --index DIR"
+        ) from error
     try:
         deadline = time.monotonic() + wait_seconds
         while not _try_lock(descriptor):
