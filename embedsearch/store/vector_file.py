@@ -87,7 +87,8 @@ class VectorFile:
             got = os.preadv(self._file.fileno(), [rest], offset)
             if got == 0:
                 raise IndexFormatError(
-                    f"{self._file.name!r} ended early. Make it anew: embedsearch verify --repair"
+                    f"{os.fsdecode(self._file.name)} ended early. Make it anew: "
+                    "embedsearch verify --repair"
                 )
             rest, offset = rest[got:], offset + got
 

@@ -85,7 +85,8 @@ class FaissSearcher:
         ids, scores = id_rows[0][id_rows[0] >= 0], score_rows[0][id_rows[0] >= 0]
         if len(ids) > k and scores[k] == scores[k - 1]:
             # FAISS keeps any of those that are equal; take them all and choose by id.
-            radius = float(scores[k]) - _ROUNDING
+            least = float(scores[k])
+            radius = least - _ROUNDING * max(1.0, abs(least))
             _, scores, ids = self._index.range_search(query[None], radius, params=parameters)
         return best(ids, scores, k)
 
