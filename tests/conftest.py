@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,9 +30,18 @@ def index_folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalogue as a first writer makes it. Making it takes longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / CATALOGUE
+    Ledger.open(path).close()
+    return path
+
+
 @pytest.fixture
-def ledger(index_folder: Path) -> Iterator[Ledger]:
+def ledger(index_folder: Path, empty_catalogue: Path) -> Iterator[Ledger]:
     """A new catalogue in ``index_folder``, open for writing."""
+    shutil.copy(empty_catalogue, index_folder / CATALOGUE)
     with Ledger.open(index_folder / CATALOGUE) as opened:
         yield opened
 
