@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -135,6 +136,16 @@ def test_markup_and_emoji_codes_in_a_name_are_shown_as_they_are(
 def test_in_a_pipe_a_path_is_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     path = "/" + "folder/" * 100 + "a.jpg"
     assert path in printed(hits_table([hit(path)]), width=None, monkeypatch=monkeypatch)[2]
+
+
+def test_a_reader_that_has_seen_enough_ends_the_table_with_a_broken_pipe() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w")
+    with pytest.raises(BrokenPipeError):
+        show(hits_table([hit("/a.jpg")] * 1000), file=stream)
+    with suppress(BrokenPipeError):
+        stream.close()
 
 
 def test_the_summary_counts_and_lists_at_most_twenty_failures(

@@ -38,6 +38,11 @@ _UNBOUNDED = 20_000
 """Wider than any path (4,096 bytes, each shown in at most four cells)."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # for the command to end as it ends without rich, which exits 1
+
+
 class Shortened:
     """Text cut in its middle to the width that the table gives it; the folder part is dimmed."""
 
@@ -76,7 +81,7 @@ def show(*renderables: RenderableType, file: TextIO | None = None) -> None:
     """Print to ``file`` (stdout by default), fitted to the terminal; nothing is cut in a pipe."""
     file = sys.stdout if file is None else file
     fitted = file.isatty() or "COLUMNS" in os.environ
-    console = Console(
+    console = _Console(
         file=file,
         width=None if fitted else _UNBOUNDED,
         highlight=False,
