@@ -91,10 +91,10 @@ def index(
             f"--enrich {enrich}: this version has no detector, segmenter or OCR yet; "
             "leave the option out, or say --enrich none."
         )
-    from embedsearch.commands.progress import Bar
+    from embedsearch.commands.progress import bar
     from embedsearch.index import Index
 
-    with _stop_on_signal() as stop, Bar() as bar, Index(folder) as opened:
+    with _stop_on_signal() as stop, bar() as shown, Index(folder) as opened:
         report = opened.add(
             *given,
             encoder=encoder,
@@ -103,7 +103,7 @@ def index(
             device=device.value,
             workers=workers,
             wait_seconds=wait,
-            progress=bar,
+            progress=shown,
             stop=stop,
         )
     if as_json:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Self
 
+from embedsearch.indexing.progress import Progress, Silent
 
-class Bar:
-    """Draws a :class:`~embedsearch.indexing.progress.Progress` where stderr is a terminal."""
 
+def bar() -> AbstractContextManager[Progress]:
+    """A bar where stderr is a terminal, else nothing (and rich is not even imported)."""
+    return _Bar() if sys.stderr.isatty() else nullcontext(Silent())
+
+
+class _Bar:
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
-            Progress,
             TextColumn,
             TimeRemainingColumn,
         )
+        from rich.progress import Progress as RichProgress
 
-        self._progress = Progress(
+        self._progress = RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -28,7 +34,6 @@ class Bar:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
-            disable=not sys.stderr.isatty(),
         )
         self._task = self._progress.add_task("scanning", total=None, rate="")
 
