@@ -232,17 +232,22 @@ def test_sections_have_headings_with_counts_and_notes(tmp_path: Path) -> None:
     write_sections(
         tmp_path / "out.html",
         [
-            Section("beach", [card("/p/a.jpg"), card("/p/b.jpg")], note="medoid: a.jpg"),
-            Section("forest", [card("/p/c.jpg", rank=None, score=None)]),
+            Section("beach", [card("/p/a.jpg", score=0.9), card("/p/b.jpg", score=0.45)], "a note"),
+            Section("forest", [card("/p/c.jpg", score=0.3), card("/p/d.jpg", score=None)]),
         ],
         title="Clusters",
     )
     page = Page((tmp_path / "out.html").read_text("utf-8"))
     assert [heading.strip() for heading in page.texts["h2"]] == ["beach", "forest"]
-    assert page.texts["small"] == ["2", "1"]
-    assert page.texts["note"] == ["medoid: a.jpg"]
-    assert page.texts["count"] == ["3 pictures"]
-    assert len(page.texts["score"]) == 2  # a card without a score shows none
+    assert page.texts["small"] == ["2", "2"]
+    assert page.texts["note"] == ["a note"]
+    assert page.texts["count"] == ["4 pictures"]
+    assert page.texts["score"] == ["0.900", "0.450", "0.300"]  # a card may have none
+    assert [bar["style"] for bar in page.every("span", **{"class": "bar"})] == [
+        "--part:1.0",
+        "--part:0.5",
+        "--part:1.0",  # each group has its own best
+    ]
 
 
 def test_the_pictures_asked_with_are_shown_at_the_top_and_not_counted(tmp_path: Path) -> None:

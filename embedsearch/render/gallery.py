@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -76,12 +76,11 @@ def write_sections(
 ) -> None:
     """Write a gallery of several groups of pictures; else as :func:`write_gallery`.
 
-    The bar under a picture is its score as a part of the best score in the file.
+    The bar under a picture is its score as a part of the best score in its group.
     """
     script, style = _asset("gallery.js"), _asset("gallery.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     cards = [card for section in sections for card in section.cards]
-    best = max((card.score or 0.0 for card in cards), default=0.0)
     above = _folder_above([card.path for card in cards])
     environment = Environment(
         loader=PackageLoader("embedsearch", "render"),
@@ -94,13 +93,13 @@ def write_sections(
         title=printable(title),
         query_summary=printable(query_summary),
         count=len(cards),
-        examples=_shown_cards(examples, best, above),
+        examples=_shown_cards(examples, above),
         sections=[
             {
                 "heading": printable(section.heading),
                 "note": printable(section.note),
                 "count": len(section.cards),
-                "cards": _shown_cards(section.cards, best, above),
+                "cards": _shown_cards(section.cards, above),
             }
             for section in sections
         ],
@@ -124,7 +123,8 @@ def _folder_above(paths: Sequence[str]) -> str:
     return folder if folder.endswith("/") else f"{folder}/"
 
 
-def _shown_cards(cards: Iterable[Card], best: float, above: str) -> Iterator[dict[str, Any]]:
+def _shown_cards(cards: Sequence[Card], above: str) -> Iterator[dict[str, Any]]:
+    best = max((card.score or 0.0 for card in cards), default=0.0)
     for card in cards:
         folder, name = posixpath.split(card.path)
         ratio = card.width / card.height if card.width > 0 and card.height > 0 else 1.0
