@@ -297,15 +297,15 @@ class Catalogue:
 
     def structural_faults(self) -> list[str]:
         """What SQLite's own checks and the catalogue's rules find wrong, in plain words."""
-        found = [
-            f"SQLite: {row[0]}"
-            for row in self.connection.execute("pragma integrity_check(20)")
-            if row[0] != "ok"
-        ]
-        found += [
-            f"a row of {row[0]} points at a row of {row[2]} that is not there"
-            for row in self.connection.execute("pragma foreign_key_check")
-        ]
+        found = []
+        try:
+            for (said,) in self.connection.execute("pragma integrity_check(20)"):
+                if said != "ok":
+                    found.append(f"SQLite: {said}")
+            for table, _, parent, _ in self.connection.execute("pragma foreign_key_check"):
+                found.append(f"a row of {table} points at a row of {parent} that is not there")
+        except sqlite3.DatabaseError as error:  # too damaged for the checks themselves
+            found.append(f"SQLite: {error}")
         return found
 
     def pictures_without_region(self) -> list[bytes]:
