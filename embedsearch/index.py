@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from embedsearch.encoders.base import Encoder
     from embedsearch.images.thumbnails import Thumbnails
     from embedsearch.indexing.progress import Progress
-    from embedsearch.render.export import ExportFormat
+    from embedsearch.render.export import Format
 
 AnyPath = str | bytes | os.PathLike[str]
 
@@ -230,7 +230,7 @@ class Index:
             )
 
     def export(
-        self, out: Path | BinaryIO, format: ExportFormat = "jsonl", *, encoder: str | None = None
+        self, out: Path | BinaryIO, format: Format = "jsonl", *, encoder: str | None = None
     ) -> int:
         """Write one row a region to ``out``: csv, jsonl, npy or parquet. Returns the number of
         rows."""
