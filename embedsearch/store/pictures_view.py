@@ -16,8 +16,11 @@ from embedsearch.store import database
 
 SECONDS = 5.0
 """An expression may take this long over all pictures."""
-MAX_BYTES = 10_000_000
+MAX_BYTES = 1_000_000
 """No value that an expression makes may be longer."""
+STEPS = 1_000
+"""The clock is looked at every so many steps of SQLite's machine; a step on a value of MAX_BYTES
+takes about a millisecond."""
 REFUSED_FUNCTIONS = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"})
 
 
@@ -87,4 +90,4 @@ def _restrict(connection: sqlite3.Connection) -> None:
     connection.set_authorizer(authorize)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_BYTES)
     deadline = time.monotonic() + SECONDS
-    connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
