@@ -415,15 +415,16 @@ def test_any_disk_held_against_any_catalogue(
     reads: dict[bytes, bool] = {}
     unchanged = vanished = 0
     for path in known.keys() | seen.keys():
-        now, (before, state) = seen.get(path), known.get(path, (None, None))
+        now = seen.get(path)
+        before, state = known.get(path, (None, "unknown"))
         if now is None:
             gone = trusted and inside(path)
             vanished += gone and state == "ok"
             after = {"ok": "vanished", "failed": None, "vanished": "vanished"}
-            expected[path] = after[str(state)] if gone else state
+            expected[path] = after[state] if gone else state
             continue
         same = now == before
-        expected[path] = "ok" if same and state == "vanished" else state
+        expected[path] = {"unknown": None, "vanished": "ok" if same else state}.get(state, state)
         if force or not same:
             reads[path] = force and before is not None
         else:

@@ -60,6 +60,7 @@ class Engine:
             excluded = np.union1d(excluded, own)
         allowed = None if where is None else self._allowed(where)
         ids, scores = self._vectors.search(query, k, allowed=allowed, excluded=excluded)
+        scores = scores.clip(-1, 1)  # rows are only nearly of unit length, being read from float16
         if min_score is not None:
             ids, scores = ids[scores >= min_score], scores[scores >= min_score]
         regions = self._catalogue.regions(ids.tolist())
