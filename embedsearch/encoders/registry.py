@@ -37,8 +37,9 @@ def load(spec: str, device: Device = "auto") -> Encoder:
     """
     if spec in in_the_box():
         return _from_folder(WEIGHTS / spec, spec, device)
-    folder = Path(os.path.expanduser(spec))  # pathlib's raises where there is no such user
-    if (folder / "encoder.json").is_file():
+    # Not pathlib's: they raise for a user that does not exist, and for what is too long for a name.
+    folder = Path(os.path.expanduser(spec))
+    if os.path.isfile(folder / "encoder.json"):
         return _from_folder(folder, str(folder.resolve()), device)
     prefix = spec.partition(":")[0]
     from importlib.metadata import entry_points  # 20 ms, which a query with mini does without
