@@ -70,7 +70,7 @@ class ConvNorm(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """Expand (1x1), filter each channel (3x3), project (1x1, linear); add the input where it fits."""
+    """Expand (1x1), filter each channel (3x3), project (1x1, linear); add the input if it fits."""
 
     def __init__(self, inputs: int, expanded: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class MobileNetV2(nn.Module):
         return cast(Tensor, self.last(self.blocks(self.stem(pixels))))
 
     def units(self) -> list[tuple[str, str, ConvNorm]]:
-        """The convolutions in order: (name of the weight, name of its BatchNorm in the file, unit)."""
+        """The convolutions in order: (name of the weight, name of its BatchNorm, unit)."""
         found = [("features_conv0", "features_batchnorm0", self.stem)]
         for number, block in enumerate(self.blocks):
             prefix = f"features_linearbottleneck{number}"
@@ -139,7 +139,8 @@ def load_mobilenetv2(path: Path) -> MobileNetV2:
         raise DataError(
             f"{path}: holds arrays that MobileNetV2 1.0 has no place for: {min(arrays)}"
         )
-    return network.eval()
+    network.eval()
+    return network
 
 
 def _fill(target: Tensor, arrays: dict[str, np.ndarray], name: str, path: Path) -> None:

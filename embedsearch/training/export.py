@@ -1,0 +1,107 @@
+"""From PyTorch to ONNX: the backbone with its input and pooling, and the head behind it."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import cast
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from embedsearch.training.folding import GREY, FoldedMobileNetV2
+
+INPUT = "pixels"
+"""Name of the input: uint8 (N, size, size, 3), sRGB."""
+FEATURES = "features"
+"""Name of the pooled features: float32 (N, 1280)."""
+OUTPUT = "embedding"
+"""Name of the output: float32 (N, dim), rows of unit length."""
+GEM_FLOOR = 1e-6
+"""Keeps the root's derivative finite where a channel is 0 everywhere."""
+
+
+class _PooledBackbone(nn.Module):
+    """Pixels as they are stored to pooled features."""
+
+    def __init__(self, network: FoldedMobileNetV2, factors: Tensor, gem: float) -> None:
+        super().__init__()
+        self.network = network
+        self.gem = gem
+        self.register_buffer("factors", factors)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        centred = (pixels.permute(0, 3, 1, 2).float() - GREY) / 255
+        return pool(self.network(centred), self.gem) * cast(Tensor, self.factors)
+
+
+def pool(maps: Tensor, gem: float) -> Tensor:
+    """Generalised mean over the places of non-negative maps (N, C, H, W): float32 (N, C).
+
+    Radenović et al., "Fine-tuning CNN Image Retrieval with No Human Annotation" (2018), eq. 3;
+    ``gem`` is the exponent, 1 the plain average.
+    """
+    if gem == 1:
+        return maps.mean((2, 3))
+    return maps.clamp_min(GEM_FLOOR).pow(gem).mean((2, 3)).pow(1 / gem)
+
+
+def export_backbone(
+    network: FoldedMobileNetV2, size: int, factors: Tensor, gem: float = 1.0
+) -> ModelProto:
+    """The network from ``INPUT`` to ``FEATURES`` as ONNX, for any batch size.
+
+    ``factors``, float32 (1280,), is what equalisation returned; ones where there was none.
+    """
+    module = _PooledBackbone(network, factors, gem).eval()
+    example = torch.zeros((1, size, size, 3), dtype=torch.uint8)
+    written = io.BytesIO()
+    with warnings.catch_warnings():
+        # PyTorch's other exporter needs the package onnxscript, and wins nothing here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            module,
+            (example,),
+            written,
+            dynamo=False,
+            input_names=[INPUT],
+            output_names=[FEATURES],
+            dynamic_axes={INPUT: {0: "N"}, FEATURES: {0: "N"}},
+        )
+    return onnx.load_model_from_string(written.getvalue())
+
+
+def attach_head(
+    backbone: ModelProto, weight: NDArray[np.float32], bias: NDArray[np.float32]
+) -> ModelProto:
+    """The backbone followed by a linear head and L2 normalisation, from ``INPUT`` to ``OUTPUT``.
+
+    ``weight`` is float32 (dim, 1280), ``bias`` float32 (dim,).
+    """
+    model = ModelProto()
+    model.CopyFrom(backbone)
+    graph = model.graph
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.ascontiguousarray(weight), "head.weight"),
+            numpy_helper.from_array(np.ascontiguousarray(bias), "head.bias"),
+        ]
+    )
+    graph.node.extend(
+        [
+            helper.make_node(
+                "Gemm", [FEATURES, "head.weight", "head.bias"], ["projected"], name="head", transB=1
+            ),
+            helper.make_node(
+                "LpNormalization", ["projected"], [OUTPUT], name="normalise", axis=1, p=2
+            ),
+        ]
+    )
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", len(bias)]))
+    onnx.checker.check_model(model)
+    return model

@@ -1,0 +1,60 @@
+"""The trainable part of ``mini``: a head on pooled image features, and the text tower."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from embedsearch.training.mobilenetv2 import FEATURES
+
+MAX_SCALE = 100.0
+"""The inverse temperature is held below this, as in CLIP (Radford et al., 2021, section 2.5)."""
+
+
+class ImageHead(nn.Module):
+    """Standardised features (N, 1280) to unit vectors (N, dim), by one linear layer."""
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(FEATURES, dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return normalize(self.linear(self.dropout(features)), dim=1)
+
+
+class TextHead(nn.Module):
+    """Bags of token rows to unit vectors; what ``encoders.text`` runs without PyTorch."""
+
+    def __init__(self, rows: Tensor, hidden: int, dim: int) -> None:
+        """``rows`` is float32 (tokens, width), the table to start from."""
+        super().__init__()
+        width = rows.shape[1]
+        self.table = nn.EmbeddingBag.from_pretrained(rows.clone(), freeze=False, mode="mean")
+        self.hidden = nn.Linear(width, hidden)
+        self.output = nn.Linear(hidden + width, dim)
+
+    def forward(self, ids: Tensor, offsets: Tensor) -> Tensor:
+        """``ids`` int64 (all tokens of the batch), ``offsets`` int64 (N,): where each text begins."""
+        mean = self.table(ids, offsets)
+        joined = torch.cat([self.hidden(mean).relu(), mean], dim=1)
+        return normalize(self.output(joined), dim=1)
+
+
+class Heads(nn.Module):
+    """Both heads and the temperature that their contrast is taken at."""
+
+    def __init__(
+        self, rows: Tensor, *, dim: int, hidden: int, dropout: float, temperature: float
+    ) -> None:
+        super().__init__()
+        self.image = ImageHead(dim, dropout)
+        self.text = TextHead(rows, hidden, dim)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
+
+    def scale(self) -> Tensor:
+        """The inverse temperature."""
+        return self.log_scale.exp().clamp(max=MAX_SCALE)
