@@ -282,7 +282,7 @@ def test_the_file_system_is_that_of_the_innermost_mount(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table of mounts as Linux gives it, for folders of this test."""
-    spaced = str(tmp_path / "my photos").replace(" ", r"\040")
+    spaced = str(tmp_path / "disk" / "my photos").replace(" ", r"\040")
     table = tmp_path / "mounts"
     table.write_text(
         "overlay / overlay rw 0 0\n"
@@ -292,7 +292,7 @@ def test_the_file_system_is_that_of_the_innermost_mount(
     )
     monkeypatch.setattr(database, "MOUNTS", table)
     assert database.is_on_network(tmp_path / "index" / CATALOGUE)
-    assert database.is_on_network(tmp_path / "my photos" / CATALOGUE)
+    assert database.is_on_network(tmp_path / "disk" / "my photos" / CATALOGUE)
     assert not database.is_on_network(tmp_path / "disk" / "index" / CATALOGUE)
     assert not database.is_on_network(Path("/elsewhere") / CATALOGUE)
     assert database.is_on_network(tmp_path / "disk2" / CATALOGUE), "a longer name is no folder"

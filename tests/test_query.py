@@ -75,12 +75,12 @@ def test_one_picture_is_its_own_embedding(
 
 
 def test_every_part_counts_the_same(encoder: ColourEncoder, png: PngMaker, tmp_path: Path) -> None:
-    images = [str(png(tmp_path / "blue.png", "blue")), str(png(tmp_path / "white.png", "white"))]
-    red, green, blue, white = encoder.encode_texts(["red", "green", "blue", "white"])
+    images = [str(png(tmp_path / "blue.png", "blue"))]
+    red, green, blue = encoder.encode_texts(["red", "green", "blue"])
     mixed = embed(Query.of(["red", "green"], images), encoder)
-    sum_of_parts = red + green + blue + white
+    sum_of_parts = red + green + blue
     np.testing.assert_allclose(mixed, sum_of_parts / np.linalg.norm(sum_of_parts), atol=1e-6)
-    text_and_image = embed(Query.of("red", images[:1]), encoder)
+    text_and_image = embed(Query.of("red", images), encoder)
     np.testing.assert_allclose(text_and_image, (red + blue) / np.linalg.norm(red + blue), atol=1e-6)
     assert text_and_image @ red == pytest.approx(text_and_image @ blue, abs=1e-6)
 

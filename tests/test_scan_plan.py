@@ -200,6 +200,13 @@ def test_looking_at_one_file_makes_no_other_vanish(album: Album) -> None:
     assert (status(album, b"b.png"), made.vanished_count()) == ("ok", 0)
 
 
+def test_a_single_file_that_the_scan_passed_over_is_still_there(album: Album) -> None:
+    """Excluded by a pattern, say; that it exists is known from the command line."""
+    album.put(b"a.png", "red")
+    made = plan(album, {}, [Scope(album.root, b"a.png", trusted=True, single_file=True)])
+    assert (status(album, b"a.png"), made.vanished_count()) == ("ok", 0)
+
+
 def test_a_single_file_that_is_not_there_any_more_vanishes(album: Album) -> None:
     album.put(b"a.png", "red")
     album.put(b"a.png2", "green")

@@ -39,6 +39,9 @@ def path(index_folder: Path, encoder: ColourEncoder) -> Path:
     return vector_path(index_folder, encoder.info.id)
 
 
+OTHER = [(np.array([1, 2]), np.ones((2, DIM + 1), np.float32))]
+
+
 def sync(album: Album, path: Path) -> None:
     """Write the file as the catalogue is now."""
     path.unlink(missing_ok=True)
@@ -177,7 +180,7 @@ def test_an_empty_index_answers_nothing(album: Album, path: Path) -> None:
         lambda path: os.truncate(path, 0),
         lambda path: path.write_bytes(b"garbage" * 1000),
         lambda path: faiss.write_index(faiss.IndexFlatIP(DIM), os.fspath(path)),
-        lambda path: vectors.write(path, dim=DIM + 1, revision="other dimension.", added=[]),
+        lambda path: vectors.write(path, dim=DIM + 1, revision="other dimension.", added=OTHER),
     ],
     ids=["cut short", "empty", "garbage", "FAISS without our trailer", "another dimension"],
 )

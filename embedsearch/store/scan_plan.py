@@ -96,7 +96,7 @@ class ScanPlan:
             "select seen.root_id, seen.path, :force and images.id is not null from seen "
             "left join images on images.root_id = seen.root_id and images.path = seen.path "
             "where images.id is null or :force or images.size <> seen.size "
-            "or images.mtime_ns <> seen.mtime_ns or images.status = 'vanished' "
+            "or images.mtime_ns <> seen.mtime_ns "
             f"or (images.status = 'ok' and not {encoded}) order by seen.root_id, seen.path",
             {"force": int(force), "encoder": encoder.key},
         )
