@@ -19,6 +19,7 @@ from embedsearch.errors import EncoderError, QueryError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
 
 VOCABULARY = "vocab.txt"
 """One WordPiece token a line, lower case; the line number is the row of the table."""
@@ -103,18 +104,33 @@ def load_tokenizer(vocabulary: Path) -> Tokenizer:
     Built from the bare list because that loads in half the time of a ``tokenizer.json``.
     Raises :class:`~embedsearch.errors.EncoderError` where the file is missing or no such list.
     """
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from tokenizers import models
 
     try:
         # The library reports a missing file and one that is not UTF-8 alike, as bare Exceptions.
         model = models.WordPiece.from_file(str(vocabulary), unk_token=UNKNOWN)
     except Exception as error:
         raise EncoderError(f"{vocabulary}: cannot be read as a vocabulary ({error}).") from error
+    tokenizer = _bert(model)
+    if tokenizer.token_to_id(UNKNOWN) is None:
+        raise EncoderError(f"{vocabulary}: holds no {UNKNOWN}; it is cut short or no vocabulary.")
+    return tokenizer
+
+
+def wordpiece(tokens: Sequence[str]) -> Tokenizer:
+    """The same tokenisation over a list of tokens; a token's place is its id."""
+    from tokenizers import models
+
+    vocabulary = {token: place for place, token in enumerate(tokens)}
+    return _bert(models.WordPiece(vocabulary, unk_token=UNKNOWN))
+
+
+def _bert(model: WordPiece) -> Tokenizer:
+    from tokenizers import Tokenizer, normalizers, pre_tokenizers
+
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    if tokenizer.token_to_id(UNKNOWN) is None:
-        raise EncoderError(f"{vocabulary}: holds no {UNKNOWN}; it is cut short or no vocabulary.")
     return tokenizer
 
 

@@ -85,19 +85,15 @@ def all_texts(photos: Sequence[Photo]) -> list[str]:
     return list(dict.fromkeys(captions + made))
 
 
-def hold_out(photos: Sequence[Photo], count: int, seed: int) -> tuple[list[Photo], list[Photo]]:
-    """Part photos into those to train on and ``count`` captioned ones to choose settings by.
+def hold_out(photos: Sequence[Photo], count: int, seed: int) -> frozenset[int]:
+    """Places of ``count`` captioned photos to choose settings by, and not to train on.
 
-    Raises :class:`~embedsearch.errors.DataError` where fewer photos have captions.
+    Raises :class:`~embedsearch.errors.DataError` where no captioned photo would remain.
     """
     captioned = [place for place, photo in enumerate(photos) if photo.captions]
-    if count > len(captioned):
+    if count >= len(captioned):
         raise DataError(f"cannot hold out {count} photos: {len(captioned)} have captions")
-    held = set(np.random.default_rng(seed).permutation(captioned)[:count].tolist())
-    return (
-        [photo for place, photo in enumerate(photos) if place not in held],
-        [photo for place, photo in enumerate(photos) if place in held],
-    )
+    return frozenset(np.random.default_rng(seed).permutation(captioned)[:count].tolist())
 
 
 def _photo(folder: Path, told: dict[str, Any]) -> Photo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from typing import cast
 
@@ -10,7 +11,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from embedsearch.training.folding import GREY, FoldedMobileNetV2
@@ -78,30 +79,36 @@ def export_backbone(
 def attach_head(
     backbone: ModelProto, weight: NDArray[np.float32], bias: NDArray[np.float32]
 ) -> ModelProto:
-    """The backbone followed by a linear head and L2 normalisation, from ``INPUT`` to ``OUTPUT``.
+    """The backbone followed by a linear head, from ``INPUT`` to ``OUTPUT``.
 
-    ``weight`` is float32 (dim, 1280), ``bias`` float32 (dim,).
+    ``weight`` is float32 (dim, 1280), ``bias`` float32 (dim,). The head takes features of length
+    sqrt(1280), as :func:`~embedsearch.training.fit.scale_features` makes them.
     """
     model = ModelProto()
     model.CopyFrom(backbone)
     graph = model.graph
+    scaled = weight * np.float32(math.sqrt(weight.shape[1]))
     graph.initializer.extend(
         [
-            numpy_helper.from_array(np.ascontiguousarray(weight), "head.weight"),
+            numpy_helper.from_array(np.ascontiguousarray(scaled), "head.weight"),
             numpy_helper.from_array(np.ascontiguousarray(bias), "head.bias"),
         ]
     )
     graph.node.extend(
         [
+            _unit_rows(FEATURES, "unit_features"),
             helper.make_node(
-                "Gemm", [FEATURES, "head.weight", "head.bias"], ["projected"], name="head", transB=1
+                "Gemm", ["unit_features", "head.weight", "head.bias"], ["projected"], transB=1
             ),
-            helper.make_node(
-                "LpNormalization", ["projected"], [OUTPUT], name="normalise", axis=1, p=2
-            ),
+            _unit_rows("projected", OUTPUT),
         ]
     )
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", len(bias)]))
     onnx.checker.check_model(model)
     return model
+
+
+def _unit_rows(source: str, target: str) -> NodeProto:
+    """Divide each row by its length."""
+    return helper.make_node("LpNormalization", [source], [target], axis=1, p=2)

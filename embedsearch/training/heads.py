@@ -38,7 +38,7 @@ class TextHead(nn.Module):
         self.output = nn.Linear(hidden + width, dim)
 
     def forward(self, ids: Tensor, offsets: Tensor) -> Tensor:
-        """``ids`` int64 (all tokens of the batch), ``offsets`` int64 (N,): where each text begins."""
+        """``ids`` int64 (tokens of all texts), ``offsets`` int64 (N,): where each text begins."""
         mean = self.table(ids, offsets)
         joined = torch.cat([self.hidden(mean).relu(), mean], dim=1)
         return normalize(self.output(joined), dim=1)
