@@ -18,6 +18,7 @@ photographs that come with scikit-image and scikit-learn. Bars: at least 0.85 of
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -155,13 +156,12 @@ def scaled_decoding(captions: Path) -> dict[str, object]:
     """
     from io import BytesIO
 
-    from embedsearch.training.evaluate.captions import captions_metrics, read_captions
-
     from embedsearch.encoders import registry
     from embedsearch.images.decode import decode
+    from embedsearch.training.evaluate.captions import captions_figures
 
     encoder = registry.load("mini")
-    entries = read_captions(captions)
+    entries = [json.loads(line) for line in captions.read_text().splitlines()]
     rows: dict[str, list[np.ndarray]] = {"scaled": [], "full": []}
 
     def embed(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -176,16 +176,16 @@ def scaled_decoding(captions: Path) -> dict[str, object]:
         return scaled, full
 
     with ThreadPoolExecutor(CORES) as pool:
-        for scaled, full in pool.map(embed, [captions.parent / entry.file for entry in entries]):
+        for scaled, full in pool.map(embed, [captions.parent / entry["file"] for entry in entries]):
             rows["scaled"].append(scaled)
             rows["full"].append(full)
-    texts = [text for entry in entries for text in entry.captions]
-    owners = [n for n, entry in enumerate(entries) for _ in entry.captions]
+    texts = [text for entry in entries for text in entry["captions"]]
+    owners = [n for n, entry in enumerate(entries) for _ in entry["captions"]]
     words = encoder.encode_texts(texts)
     pictures = {name: np.stack(some) for name, some in rows.items()}
     cosines = (pictures["scaled"] * pictures["full"]).sum(axis=1)
     recall = {
-        name: captions_metrics(images, words, np.asarray(owners))["text_to_image"]["R@10"]
+        name: captions_figures(images, words, np.asarray(owners))["text_to_image"]["R@10"]
         for name, images in pictures.items()
     }
     return {

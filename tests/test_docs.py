@@ -94,28 +94,83 @@ def test_the_index_of_the_documentation_names_every_page() -> None:
     assert sorted(named) == sorted(written)
 
 
-@pytest.fixture
-def photographer(tmp_path: Path, colour_package: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with ``photo.jpg``, an index of pictures, and no browser to open."""
-    work = tmp_path / "work"
-    (work / "indexes").mkdir(parents=True)
-    pictures = make_pictures(tmp_path / "Pictures")
-    shutil.copy(next(p for p in pictures if p.name == "cat.jpg"), work / "photo.jpg")
-    monkeypatch.setenv("EMBEDSEARCH_ENCODER", "colour")
-    monkeypatch.setenv("BROWSER", "true")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    subprocess.run(["embedsearch", "index", "../Pictures"], cwd=work, check=True)
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with ``Pictures`` that are indexed, and a working folder with what the pages name."""
+    home = tmp_path_factory.mktemp("home")
+    work = home / "work"
+    pictures = make_pictures(home / "Pictures")
+    shutil.copytree(home / "Pictures", work / "photos")
+    (work / "indexes").mkdir()
+    (work / "more-photos").mkdir()
+    by_name = {path.name: path for path in pictures}
+    shutil.copy(by_name["cat.jpg"], work / "photo.jpg")
+    shutil.copy(by_name["coffee.jpg"], work / "photos" / "coffee.jpg")
+    shutil.copy(by_name["rocket.jpg"], work / "more-photos")
+    write_ground_truth(work, by_name["cat.jpg"], by_name["coffee.jpg"])
+    in_shell(work, "embedsearch index ~/Pictures")
     return work
 
 
-def test_the_commands_of_the_gallery_page_run_and_write_what_they_name(photographer: Path) -> None:
-    text = (ROOT / "docs" / "html-gallery.md").read_text("utf-8")
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
-        subprocess.run(["bash", "-euc", block], cwd=photographer, check=True)
-    coffee = (photographer / "coffee.html").read_text("utf-8")
+def write_ground_truth(work: Path, cat: Path, coffee: Path) -> None:
+    """Two pictures, in the form of each task of ``evaluate``."""
+    for folder in ("captions", "category", "copies", "products"):
+        (work / folder).mkdir()
+        shutil.copy(cat, work / folder / "cat.jpg")
+        shutil.copy(coffee, work / folder / "coffee.jpg")
+    (work / "captions/captions.jsonl").write_text(
+        '{"file": "cat.jpg", "captions": ["a cat"]}\n'
+        '{"file": "coffee.jpg", "captions": ["a cup of coffee", "coffee"]}\n'
+    )
+    (work / "category/meta.csv").write_text(
+        "file,set,label\ncat.jpg,things,cat\ncat.jpg,things,cat\ncoffee.jpg,things,coffee\n"
+    )
+    (work / "copies/meta.csv").write_text(
+        "file,original_id,kind,transform\n"
+        "cat.jpg,1,original,none\ncoffee.jpg,2,original,none\ncat.jpg,1,copy,same\n"
+    )
+    (work / "products/photos.csv").write_text("file,class,coarse\ncat.jpg,cat,pet\n")
+    (work / "products/classes.jsonl").write_text(
+        '{"cls": "cat", "coarse": "pet", "iconic": "cat.jpg", "description": "It purrs."}\n'
+    )
+
+
+def in_shell(work: Path, script: str) -> None:
+    """Run lines as a reader of the page would, with the encoder in the box."""
+    environment = os.environ | {
+        "HOME": str(work.parent),
+        "BROWSER": "true",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_and_every_python_example_of_a_page_runs(page: Path, desk: Path) -> None:
+    for block in blocks(page, "sh"):
+        in_shell(desk, block)
+    for block in blocks(page, "python"):
+        in_shell(desk, f"python - <<'END'\n{block}\nEND")
+
+
+def test_the_commands_of_the_gallery_page_write_what_they_name(desk: Path) -> None:
+    for block in blocks(ROOT / "docs" / "html-gallery.md", "sh"):
+        in_shell(desk, block)
+    coffee = (desk / "coffee.html").read_text("utf-8")
     assert coffee.count('class="card"') == 50
     assert coffee.count("data:image/jpeg;base64,") == 50
-    assert (photographer / "like-photo.html").read_text("utf-8").count('class="card"') == 10
+    assert (desk / "like-photo.html").read_text("utf-8").count('class="card"') == 10

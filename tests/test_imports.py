@@ -1,0 +1,88 @@
+"""What may be imported when: a query must not pay for what it does not use."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"torch", "torchvision", "open_clip", "onnxruntime", "sqlite_utils", "sklearn", "faiss"}
+
+RUN = """
+import json, sys
+from embedsearch.commands.app import app
+try:
+    app(sys.argv[1:], standalone_mode=False)
+finally:
+    print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+def imported_by(*words: str | Path) -> set[str]:
+    """Top-level names of the modules that a fresh process has loaded after a command."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *map(str, words)], capture_output=True, check=True
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture
+def index(tmp_path: Path, png: Callable[..., Path]) -> Path:
+    for name, colour in (("red", "red"), ("blue", "blue")):
+        png(tmp_path / "photos" / f"{name}.png", colour)
+    subprocess.run(
+        [Path(sys.executable).with_name("embedsearch"), "index", tmp_path / "photos"],
+        env=os.environ | {"EMBEDSEARCH_INDEX": str(tmp_path / "index")},
+        check=True,
+        capture_output=True,
+    )
+    return tmp_path / "index"
+
+
+def test_a_text_query_in_the_shell_imports_no_heavy_library(index: Path) -> None:
+    loaded = imported_by("search", "a red picture", "--json", "--index", index)
+    assert loaded & (HEAVY | {"rich", "PIL", "jinja2", "pydantic"}) == set()
+    assert {"numpy", "tokenizers", "typer"} <= loaded
+
+
+def test_a_table_costs_rich_and_nothing_else(index: Path) -> None:
+    loaded = imported_by("search", "a red picture", "--index", index)
+    assert loaded & (HEAVY | {"PIL", "jinja2"}) == set()
+    assert "rich" in loaded
+
+
+def test_pictures_like_one_that_is_indexed_are_found_without_the_image_tower(index: Path) -> None:
+    picture = index.parent / "photos/red.png"
+    loaded = imported_by("similar", picture, "--json", "--index", index)
+    assert loaded & (HEAVY | {"PIL", "tokenizers"}) == set()
+
+
+def test_an_example_from_elsewhere_needs_the_image_tower_but_not_torch(
+    index: Path, png: Callable[..., Path], tmp_path: Path
+) -> None:
+    loaded = imported_by(
+        "search", "--image", png(tmp_path / "new.png", "green"), "--json", "--index", index
+    )
+    assert loaded & HEAVY == {"onnxruntime"}
+
+
+def test_a_run_that_finds_nothing_new_imports_neither_encoder_nor_faiss(index: Path) -> None:
+    loaded = imported_by("index", index.parent / "photos", "--json", "--index", index)
+    assert loaded & (HEAVY | {"rich"}) == set()
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, embedsearch; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert {name.partition(".")[0] for name in done.stdout.split()} & (HEAVY | {"numpy"}) == set()
+    assert "torch" not in done.stdout
+
+
+def test_help_of_every_command_imports_nothing_heavy() -> None:
+    loaded = imported_by("index", "--help")
+    assert loaded & (HEAVY | {"numpy", "rich"}) == set()
