@@ -177,6 +177,26 @@ def test_a_picture_is_found_by_its_absolute_path(album: Album, path: bytes, know
     assert (found is not None and os.fsencode(found.path) == path) == known
 
 
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        (b"/photos", True),
+        (b"/photos/sub", True),
+        (b"/photos/sub/b.png", True),
+        (b"/photos/su", False),
+        (b"/photos/sub/c.png", False),
+        (b"/photos/sub0", False),
+        (b"/photos2", False),
+        (b"/", False),
+    ],
+)
+def test_a_folder_is_known_when_it_is_a_root_or_holds_a_picture_of_one(
+    album: Album, path: bytes, known: bool
+) -> None:
+    album.put(b"sub/b.png", "green")
+    assert album.ledger.knows_under(path) == known
+
+
 def test_pictures_are_walked_by_status_a_page_at_a_time(
     album: Album, monkeypatch: pytest.MonkeyPatch
 ) -> None:
