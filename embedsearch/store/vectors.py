@@ -121,7 +121,7 @@ def _read(file: VectorFile, flags: int = 0) -> faiss.IndexIDMap:
     except RuntimeError as error:
         raise IndexFormatError(
             f"FAISS cannot read the vector index ({_first_line(error)}). "
-            "Make it anew: embedsearch verify --repair"
+            "Make it anew: embedsearch verify --deep --repair"
         ) from error
 
 
