@@ -188,7 +188,10 @@ def test_a_file_whose_index_is_damaged_is_a_named_error(path: Path, rows: Rows) 
     write(path, rows)
     content = path.read_bytes()
     path.write_bytes(b"\0" * 60 + content[60:])
-    with closing(opened(path)) as file, pytest.raises(IndexFormatError, match="verify --deep --repair"):
+    with (
+        closing(opened(path)) as file,
+        pytest.raises(IndexFormatError, match="verify --deep --repair"),
+    ):
         vectors.read_rows(file)
     with pytest.raises(IndexFormatError, match="verify --deep --repair"):
         write(path, Rows(np.array([1]), np.ones((1, 4), np.float32)))
