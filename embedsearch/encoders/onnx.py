@@ -64,7 +64,10 @@ class OnnxEncoder:
         for place, image in enumerate(images):
             square = to_square(image, about.input_size, about.resize, about.interpolation)
             vector = session.run(None, {session.get_inputs()[0].name: square[None]})[0][0]
-            vectors[place] = vector / np.linalg.norm(vector)
+            length = np.linalg.norm(vector)
+            if not 0 < length < np.inf:
+                raise ValueError(f"the image tower gave a vector of length {length}")
+            vectors[place] = vector / length
         return vectors
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:

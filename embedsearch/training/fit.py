@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from embedsearch.encoders.text import UNKNOWN, token_ids
+from embedsearch.errors import DataError
 from embedsearch.training.data import Photo, all_texts, draw_text
 from embedsearch.training.heads import Heads
 from embedsearch.training.losses import grouped_info_nce
@@ -93,6 +94,7 @@ def fit_heads(
     ``features`` is float16 (views, N, 1280), of the photos in their order, not yet scaled. Photos
     at the places ``held_out`` are not trained on; their texts are in the small table. ``told``
     hears after each epoch its number from 1, the mean loss, and the heads and texts as they are.
+    Raises :class:`~embedsearch.errors.DataError` where no photo has captions.
     """
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
@@ -106,6 +108,9 @@ def fit_heads(
     )
     optimizer = _optimizer(heads, recipe)
     captioned, labelled = _places(photos, held_out)
+    if not len(captioned):
+        raise DataError("no photo to train on has captions")
+    recipe = replace(recipe, captioned=min(recipe.captioned, len(captioned)))
     steps = len(captioned) // recipe.captioned * recipe.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _rate_share(step, steps, recipe.warm_up)

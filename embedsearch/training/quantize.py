@@ -33,8 +33,8 @@ from embedsearch.training.export import INPUT
 from embedsearch.training.folding import GREY
 
 _LARGEST = 127
-_SAFE_SUM = 128
-"""255 * 128 is the largest product sum that fits into 16 bits."""
+_SAFE_SUM = 127
+"""Of two weights before rounding, which may add 1: 255 * 128 is the most that 16 bits can hold."""
 _NEIGHBOURS = 4
 """Kernels read input channels in aligned groups of four and add two of each group."""
 
@@ -51,7 +51,7 @@ def weight_scales(weight: NDArray[np.float32], *, depthwise: bool) -> NDArray[np
     elif weight.shape[2:] == (1, 1) and rows.shape[1] % _NEIGHBOURS == 0:
         safe = np.maximum(peak / _LARGEST, _neighbour_sums(rows) / _SAFE_SUM)
     else:  # the order in which a larger kernel is read is the library's own business
-        safe = peak / (_SAFE_SUM // 2)
+        safe = peak / (_LARGEST // 2)
     scales: NDArray[np.float32] = safe.astype(np.float32)
     return scales
 
