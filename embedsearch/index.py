@@ -285,9 +285,9 @@ class Index:
     def _encoder_to_add(self, catalogue: Catalogue, spec: str | None, device: Device) -> Encoder:
         from embedsearch.encoders import registry
 
-        stored = catalogue.encoders()
-        for one in stored:
-            if spec in (one.info.id, one.info.spec) or (spec is None and one is stored[0]):
+        for one in catalogue.encoders():
+            # A spec may lead to newer weights than those of the index: it names what it says.
+            if spec is None or spec == one.info.id:
                 return registry.load_stored(one.info, self.folder, device)
         return registry.load(spec or settings.default_encoder(), device)
 

@@ -244,6 +244,18 @@ def test_a_picture_that_the_encoder_cannot_take_costs_nobody_else_its_vector(
     assert counts(run(photos)) == {"new": 1, "unchanged": 2, "encoded": 1}
 
 
+def test_numbers_that_are_no_embedding_never_reach_the_index(run: Run, photos: Path) -> None:
+    class Overflowing(ColourEncoder):
+        def encode_images(self, images: Any) -> Any:
+            rows = super().encode_images(images)
+            rows[[image[..., 0].mean() > 200 for image in images]] = np.nan
+            return rows
+
+    report = run(photos, encoder=Overflowing())
+    assert [(os.path.basename(f.path), f.stage) for f in report.failures] == [("a.png", "encode")]
+    assert set(run.names()) == {"b.png", "c.png"}
+
+
 def test_an_encoder_that_cannot_work_at_all_stops_the_run_with_its_error(
     run: Run, photos: Path
 ) -> None:

@@ -124,3 +124,24 @@ def test_an_unplugged_folder_is_named_and_nothing_in_it_is_marked(
     problems = index.verify(repair=True)
     assert [problem.what for problem in problems] == ["the indexed folder is not there"]
     assert index.info().vanished == 0
+
+
+def test_a_run_makes_a_damaged_vector_index_anew(
+    index: Index, tmp_path: Path, png: Callable[..., Path]
+) -> None:
+    file = vectors(index)
+    data = bytearray(file.read_bytes())
+    data[0:4] = b"what"
+    file.write_bytes(bytes(data))
+    png(tmp_path / "photos/d.png", "white")
+    assert index.add(tmp_path / "photos").new == 1
+    assert index.verify(deep=True) == []
+
+
+def test_an_embedding_of_the_wrong_size_does_not_stop_a_deep_look(index: Index) -> None:
+    index.close()
+    database = sqlite3.connect(index.folder / CATALOGUE)
+    database.execute("update embeddings set vector = x'00' where region_id = 1")
+    database.commit()
+    database.close()
+    assert [problem.where for problem in index.verify(deep=True)] == ["catalogue"]

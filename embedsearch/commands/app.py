@@ -79,4 +79,4 @@ def _is_foreseeable(error: Exception) -> bool:
 
     from embedsearch.errors import EmbedSearchError
 
-    return isinstance(error, EmbedSearchError | OSError | sqlite3.OperationalError)
+    return isinstance(error, EmbedSearchError | OSError | sqlite3.DatabaseError)

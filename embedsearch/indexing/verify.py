@@ -24,10 +24,11 @@ def check(catalogue: Catalogue, index_folder: Path, *, deep: bool) -> list[Probl
     found = [Problem("catalogue", fault) for fault in catalogue.structural_faults()]
     found += _check_files(catalogue, deep)
     for encoder in catalogue.encoders():
-        found += _check_embeddings(catalogue, encoder)
-        found += _check_vectors(
-            catalogue, encoder, vector_path(index_folder, encoder.info.id), deep
-        )
+        damaged = list(_check_embeddings(catalogue, encoder))
+        found += damaged
+        path = vector_path(index_folder, encoder.info.id)
+        # Rows cannot be held against embeddings that are not sound themselves.
+        found += _check_vectors(catalogue, encoder, path, deep and not damaged)
         found += _check_encoder(encoder, index_folder)
     return found
 
@@ -153,7 +154,7 @@ def _check_encoder(encoder: StoredEncoder, index_folder: Path) -> Iterator[Probl
             verify_files(copy)
         except EmbedSearchError as error:
             yield Problem("encoders", f"encoders/{encoder.info.id}: {error}")
-        return
+            return
     try:
         registry.load_stored(encoder.info, index_folder)
     except EmbedSearchError as error:

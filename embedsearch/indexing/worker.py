@@ -7,6 +7,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from embedsearch.encoders.base import Embeddings, Encoder, Pixels
 from embedsearch.errors import EmbedSearchError, PictureError
 from embedsearch.images.decode import Decoded, decode
@@ -86,7 +88,10 @@ class Worker:
         if not pictures:
             return []
         try:
-            return list(self._encoder.encode_images(pictures))
+            rows = self._encoder.encode_images(pictures)
+            if rows.shape != (len(pictures), self._encoder.info.dim) or not np.isfinite(rows).all():
+                raise ValueError("it gave numbers that are no embedding")
+            return list(rows)
         except EmbedSearchError:
             raise
         except Exception as error:

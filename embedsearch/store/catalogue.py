@@ -84,7 +84,7 @@ class Catalogue:
         return [StoredEncoder(key, encoder_info(text), revision) for key, text, revision in rows]
 
     def encoder(self, named: str | None = None) -> StoredEncoder:
-        """The encoder with the id or spec ``named``, or the first.
+        """The encoder with the id or spec ``named`` (the last one added with it), or the first.
 
         Raises :class:`EncoderMismatchError` where the index has no such encoder.
         """
@@ -96,7 +96,7 @@ class Catalogue:
             )
         if named is None:
             return stored[0]
-        for one in stored:
+        for one in reversed(stored):  # of two with one spec the newer weights are meant
             if named in (one.info.id, one.info.spec):
                 return one
         known = ", ".join(f"{one.info.spec} ({one.info.id})" for one in stored)
