@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from PIL import Image
 
 from embedsearch.encoders.base import Pixels
 from embedsearch.errors import EncoderError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image, Resampling
 
 ResizeWay = Literal["squash", "crop", "pad"]
 Interpolation = Literal["bilinear", "bicubic", "lanczos"]
@@ -16,11 +18,6 @@ Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 RESIZE_WAYS: tuple[str, ...] = get_args(ResizeWay)
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 
-_FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 _BORDER = (124, 116, 104)
 """What ``pad`` surrounds a picture with: ImageNet's mean colour, which networks ignore best."""
 
@@ -47,6 +44,8 @@ def to_square(
     height, width = pixels.shape[:2]
     if height == width == size:
         return np.ascontiguousarray(pixels)
+    from PIL import Image  # a text query does without it
+
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if resize == "pad":
         return _padded(image, size, interpolation)
@@ -55,14 +54,22 @@ def to_square(
         side = min(width, height)
         left, top = (width - side) / 2, (height - side) / 2
         box = (left, top, left + side, top + side)
-    return np.asarray(image.resize((size, size), _FILTERS[interpolation], box=box))
+    return np.asarray(image.resize((size, size), _filter(interpolation), box=box))
 
 
-def _padded(image: Image.Image, size: int, interpolation: Interpolation) -> Pixels:
+def _filter(interpolation: Interpolation) -> Resampling:
+    from PIL.Image import Resampling
+
+    return Resampling[interpolation.upper()]
+
+
+def _padded(image: Image, size: int, interpolation: Interpolation) -> Pixels:
     """The whole picture, as large as it fits, in the middle of a square of ``_BORDER``."""
+    from PIL import Image as pillow
+
     scale = size / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
-    square = Image.new("RGB", (size, size), _BORDER)
-    resized = image.resize((width, height), _FILTERS[interpolation])
+    square = pillow.new("RGB", (size, size), _BORDER)
+    resized = image.resize((width, height), _filter(interpolation))
     square.paste(resized, ((size - width) // 2, (size - height) // 2))
     return np.asarray(square)
