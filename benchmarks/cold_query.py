@@ -19,7 +19,8 @@ from measure import EMBEDSEARCH, Process, interleaved, median, process, ratios, 
 
 from embedsearch.encoders import registry
 from embedsearch.indexing.sync import sync_vectors
-from embedsearch.store.ledger import Content, Ledger
+from embedsearch.store.ledger import Ledger
+from embedsearch.store.picture_writer import Content
 
 FLOOR = [sys.executable, "-c", "import numpy, faiss, typer"]
 

@@ -10,7 +10,8 @@ from colour_encoder import ColourEncoder
 
 from embedsearch.records import Image
 from embedsearch.store.catalogue import Root, StoredEncoder
-from embedsearch.store.ledger import Content, Ledger, Outcome
+from embedsearch.store.ledger import Ledger
+from embedsearch.store.picture_writer import Content, Outcome
 
 ROOT = b"/photos"
 DEVICE = 42

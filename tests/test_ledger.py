@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from embedsearch.errors import PictureError
 from embedsearch.store.catalogue import Catalogue, Root
 from embedsearch.store.database import CATALOGUE
-from embedsearch.store.ledger import TWINS, Ledger, printable
+from embedsearch.store.ledger import Ledger
+from embedsearch.store.picture_writer import TWINS, printable
 
 READ = PictureError("read", "permission denied")
 DECODE = PictureError("decode", "it is no picture")

@@ -14,7 +14,7 @@ from embedsearch.errors import EmbedSearchError, PictureError
 from embedsearch.images.decode import Decoded, decode
 from embedsearch.images.files import FileBytes, content_hash, read
 from embedsearch.store.catalogue import Catalogue, StoredEncoder
-from embedsearch.store.ledger import Content
+from embedsearch.store.picture_writer import Content
 from embedsearch.store.scan_plan import Pending
 
 
