@@ -16,7 +16,7 @@ from embedsearch.errors import PictureError, QueryError
 from embedsearch.records import Hit, Signal
 from embedsearch.search.engine import Engine
 from embedsearch.search.query import Query, embed
-from embedsearch.store import vectors
+from embedsearch.store import vector_writer
 from embedsearch.store.ledger import Ledger
 from embedsearch.store.vector_file import vector_path
 
@@ -32,7 +32,7 @@ def album(ledger: Ledger, encoder: ColourEncoder) -> Album:
     path = vector_path(ledger.path.parent, encoder.info.id)
     stored = ledger.encoder()
     added = ledger.embeddings(stored, ledger.region_ids(stored))
-    vectors.write(path, dim=DIM, revision=stored.revision, added=added)
+    vector_writer.write(path, dim=DIM, revision=stored.revision, added=added)
     for colour in list(COLOURS)[8:]:
         album.put(f"{colour}.png".encode(), colour)
     return album

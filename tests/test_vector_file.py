@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nearest import LARGEST, Rows, nearest, some_rows, whole_query
 
 from embedsearch.errors import IndexFormatError
-from embedsearch.store import vector_file, vectors
+from embedsearch.store import vector_file, vector_writer
 from embedsearch.store.vector_file import (
     TRAILER,
     Trailer,
@@ -41,7 +41,7 @@ def rows() -> Rows:
 
 
 def write(path: Path, rows: Rows) -> None:
-    vectors.write(path, dim=rows.dim, revision=REVISION, added=[(rows.ids, rows.vectors)])
+    vector_writer.write(path, dim=rows.dim, revision=REVISION, added=[(rows.ids, rows.vectors)])
 
 
 def opened(path: Path) -> VectorFile:

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nearest import Rows, nearest, some_of, some_rows, whole_query
 
-from embedsearch.store import vector_index, vectors
+from embedsearch.store import vector_index, vector_writer
 from embedsearch.store.catalogue import Catalogue, StoredEncoder
 from embedsearch.store.database import CATALOGUE
 from embedsearch.store.ledger import Ledger
@@ -47,7 +47,7 @@ def sync(album: Album, path: Path) -> None:
     path.unlink(missing_ok=True)
     stored = album.ledger.encoder(album.encoder.info.id)
     added = album.ledger.embeddings(stored, album.ledger.region_ids(stored))
-    vectors.write(path, dim=DIM, revision=stored.revision, added=added)
+    vector_writer.write(path, dim=DIM, revision=stored.revision, added=added)
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def test_whatever_the_file_lacks_or_has_too_many_the_answer_is_the_catalogues(
     with catalogue_of(truth, empty_catalogue) as (ledger, stored):
         path = vector_path(ledger.path.parent, stored.info.id)
         added = [(rows.ids[held], rows.vectors[held])]
-        vectors.write(path, dim=rows.dim, revision="behind..........", added=added)
+        vector_writer.write(path, dim=rows.dim, revision="behind..........", added=added)
         with closing(VectorIndex(ledger, stored, path)) as index:
             for way in ("scan", "FAISS"):
                 ids, scores = index.search(query, k, allowed=allowed, excluded=excluded)
@@ -133,7 +133,7 @@ def test_cosines_of_real_embeddings_agree_with_numpy(
     with catalogue_of(rows, empty_catalogue) as (ledger, stored):
         path = vector_path(ledger.path.parent, stored.info.id)
         added = ledger.embeddings(stored, rows.ids)
-        vectors.write(path, dim=dim, revision=stored.revision, added=added)
+        vector_writer.write(path, dim=dim, revision=stored.revision, added=added)
         with closing(VectorIndex(ledger, stored, path)) as index:
             scanned, by_faiss = index.search(query, k), index.search(query, k)
     for ids, scores in (scanned, by_faiss):
@@ -180,7 +180,9 @@ def test_an_empty_index_answers_nothing(album: Album, path: Path) -> None:
         lambda path: os.truncate(path, 0),
         lambda path: path.write_bytes(b"garbage" * 1000),
         lambda path: faiss.write_index(faiss.IndexFlatIP(DIM), os.fspath(path)),
-        lambda path: vectors.write(path, dim=DIM + 1, revision="other dimension.", added=OTHER),
+        lambda path: vector_writer.write(
+            path, dim=DIM + 1, revision="other dimension.", added=OTHER
+        ),
     ],
     ids=["cut short", "empty", "garbage", "FAISS without our trailer", "another dimension"],
 )
@@ -246,7 +248,7 @@ def test_an_open_vector_index_keeps_answering_when_its_file_is_replaced(
     sync(album, path)
     region = album.region_id(b"a.png")
     with opened(album, path) as index:
-        vectors.write(path, dim=DIM, revision="x" * 16, added=[], removed=np.array([region]))
+        vector_writer.write(path, dim=DIM, revision="x" * 16, added=[], removed=np.array([region]))
         for _ in range(2):
             assert index.search(album.encoder.encode_texts(["red"])[0], 5)[0].tolist() == [region]
 

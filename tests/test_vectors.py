@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nearest import Rows, nearest, some_of, some_rows, whole_query
 
 from embedsearch.errors import IndexFormatError, OutputError
-from embedsearch.store import vectors
+from embedsearch.store import vector_writer, vectors
 from embedsearch.store.vector_file import TRAILER, Ids, Matrix, VectorFile, open_vector_file
 from embedsearch.store.vectors import FaissSearcher
 
@@ -26,7 +26,7 @@ NONE = np.empty(0, np.int64)
 
 def write(path: Path, rows: Rows, *, removed: Ids = NONE, revision: str = REVISION) -> None:
     chunks = [(rows.ids[:100], rows.vectors[:100]), (rows.ids[100:], rows.vectors[100:])]
-    vectors.write(path, dim=rows.dim, revision=revision, added=chunks, removed=removed)
+    vector_writer.write(path, dim=rows.dim, revision=revision, added=chunks, removed=removed)
 
 
 def opened(path: Path) -> VectorFile:
@@ -169,7 +169,7 @@ def test_an_error_while_rows_are_fetched_leaves_the_old_file(path: Path, rows: R
         raise IndexFormatError("the catalogue is damaged")
 
     with pytest.raises(IndexFormatError, match="the catalogue is damaged"):
-        vectors.write(path, dim=4, revision=REVISION, added=broken())
+        vector_writer.write(path, dim=4, revision=REVISION, added=broken())
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == [path.name]
 
@@ -193,8 +193,20 @@ def test_a_file_whose_index_is_damaged_is_a_named_error(path: Path, rows: Rows) 
         pytest.raises(IndexFormatError, match="verify --deep --repair"),
     ):
         vectors.read_rows(file)
-    with pytest.raises(IndexFormatError, match="verify --deep --repair"):
-        write(path, Rows(np.array([1]), np.ones((1, 4), np.float32)))
+    write(path, Rows(np.array([1]), np.ones((1, 4), np.float32)))
+    with closing(opened(path)) as file:
+        assert vectors.read_rows(file)[0].tolist() == [7, 3, 12, 1]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_the_bytes_are_those_that_faiss_would_write(path: Path, tmp_path: Path, count: int) -> None:
+    vectors_ = np.random.default_rng(0).normal(size=(count, 8)).astype(np.float32)
+    ids = np.arange(5, 5 + 2 * count, 2)
+    vector_writer.write(path, dim=8, revision=REVISION, added=[(ids, vectors_)])
+    index = faiss.IndexIDMap(faiss.IndexFlatIP(8))
+    index.add_with_ids(vectors_, ids)
+    faiss.write_index(index, str(tmp_path / "theirs"))
+    assert path.read_bytes()[: -TRAILER.size] == (tmp_path / "theirs").read_bytes()
 
 
 def test_the_trailer_says_where_rows_and_ids_lie(path: Path, rows: Rows) -> None:

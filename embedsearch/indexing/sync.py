@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from embedsearch.errors import IndexFormatError
 from embedsearch.store.catalogue import StoredEncoder
 from embedsearch.store.ledger import Ledger
-from embedsearch.store.vector_file import Ids, open_vector_file, vector_path
+from embedsearch.store.vector_file import open_vector_file, vector_path
+from embedsearch.store.vector_writer import write
 
 
 def sync_vectors(ledger: Ledger, index_folder: Path, encoder: StoredEncoder) -> int:
@@ -28,19 +28,13 @@ def sync_vectors(ledger: Ledger, index_folder: Path, encoder: StoredEncoder) -> 
                 held = file.ids()
         finally:
             file.close()
-    # FAISS is imported only now: a run that changed nothing does without it.
-    from embedsearch.store import vectors
-
-    def write(known: Ids, held: Ids) -> int:
-        missing, stale = np.setdiff1d(known, held), np.setdiff1d(held, known)
-        added = ledger.embeddings(encoder, missing)
-        dim, revision = encoder.info.dim, encoder.revision
-        vectors.write(path, dim=dim, revision=revision, added=added, removed=stale)
-        return len(missing) + len(stale)
-
     known = ledger.region_ids(encoder)
-    try:
-        return write(known, held)
-    except IndexFormatError:
-        path.unlink()  # damaged; the catalogue has all that was in it
-        return write(known, held[:0])
+    missing, stale = np.setdiff1d(known, held), np.setdiff1d(held, known)
+    write(
+        path,
+        dim=encoder.info.dim,
+        revision=encoder.revision,
+        added=ledger.embeddings(encoder, missing),
+        removed=stale,
+    )
+    return len(missing) + len(stale)

@@ -3,13 +3,15 @@
 The file is a FAISS index (``IndexIDMap`` over ``IndexFlatIP``) followed by a trailer that FAISS
 does not read: which revision of the catalogue it holds, and where its rows and ids begin. A cold
 query scans the rows with numpy: at 100,000 x 256 that takes 13 ms, while importing faiss-gpu takes
-over 100 ms and 180 MB for CUDA libraries before the first comparison (benchmarks/cold_query.py).
+over 100 ms and 200 to 300 MB for CUDA libraries before the first comparison
+(benchmarks/cold_query.py).
 """
 
 from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -70,16 +72,26 @@ class VectorFile:
     def scores(self, query: Vector) -> Vector:
         """Inner product of every row with ``query`` (dim,): float32 (count,). Holds one chunk of
         rows in memory at a time."""
-        count, dim = self.trailer.count, self.trailer.dim
-        found = np.empty(count, np.float32)
-        chunk = np.empty((min(SCAN_ROWS, count), dim), np.float32)
-        for start in range(0, count, SCAN_ROWS):
-            rows = chunk[: count - start]
-            self._read(rows, self.trailer.rows_offset + 4 * dim * start)
+        found = np.empty(self.trailer.count, np.float32)
+        for start, rows in self._rows():
             # Not a matrix product: there, the score of a row depends on the rows around it, and
             # copies of a picture would differ.
             np.vecdot(rows, query, out=found[start : start + len(rows)])
         return found
+
+    def chunks(self) -> Iterator[tuple[Ids, Matrix]]:
+        """All ids and rows, a chunk at a time; a chunk is overwritten by the next."""
+        ids = self.ids()
+        for start, rows in self._rows():
+            yield ids[start : start + len(rows)], rows
+
+    def _rows(self) -> Iterator[tuple[int, Matrix]]:
+        count, dim = self.trailer.count, self.trailer.dim
+        chunk = np.empty((min(SCAN_ROWS, count), dim), np.float32)
+        for start in range(0, count, SCAN_ROWS):
+            rows = chunk[: count - start]
+            self._read(rows, self.trailer.rows_offset + 4 * dim * start)
+            yield start, rows
 
     def _read(self, into: Matrix | Ids, offset: int) -> None:
         rest = into.reshape(-1).view(np.uint8).data
