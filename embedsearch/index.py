@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 
 from embedsearch import settings
 from embedsearch.errors import QueryError
-from embedsearch.records import Hit, IndexInfo, IndexReport, Problem
+from embedsearch.records import Box, Hit, IndexInfo, IndexReport, Problem
 from embedsearch.search.engine import Engine
 from embedsearch.search.query import Query, embed
 from embedsearch.settings import Device
@@ -165,6 +165,9 @@ class Index:
         text: str | Sequence[str] | None = None,
         *,
         images: Sequence[AnyPath] = (),
+        negatives: str | Sequence[str] = (),
+        region: Box | None = None,
+        literal: bool = False,
         k: int = 10,
         min_score: float | None = None,
         where: str | None = None,
@@ -172,15 +175,34 @@ class Index:
     ) -> list[Hit]:
         """The ``k`` pictures that fit ``text`` and the example ``images`` best.
 
-        Several texts and images are mixed, each counting the same. ``min_score`` cuts at a cosine,
-        ``where`` filters by an SQL expression over the view ``pictures``. ``encoder`` (an id or a
-        spec) chooses among those of the index; the first one is the default.
+        A text may be a mixture such as ``"2:beach + ./a.jpg - people"``
+        (:mod:`embedsearch.search.mixture`); several texts and images are mixed, and ``negatives``
+        taken away. A mixture reads the files that it names: texts that come from elsewhere go with
+        ``literal``, which takes all texts as words. ``region`` is the part (x, y, width, height in
+        pixels of the upright picture) of the one example picture that is meant.
+
+        ``min_score`` cuts at a cosine, ``where`` filters by an SQL expression over the view
+        ``pictures``. ``encoder`` (an id or a spec) chooses among those of the index; the first one
+        is the default.
 
         Raises :class:`~embedsearch.errors.QueryError`,
         :class:`~embedsearch.errors.EncoderMismatchError`,
         :class:`~embedsearch.errors.IndexNotFoundError`.
         """
-        query = Query.of(text, [os.fsdecode(image) for image in images])
+        examples = [os.fsdecode(image) for image in images]
+        query = Query.of(text, examples, negatives=negatives, region=region, literal=literal)
+        return self.ask(query, k=k, min_score=min_score, where=where, encoder=encoder)
+
+    def ask(
+        self,
+        query: Query,
+        *,
+        k: int = 10,
+        min_score: float | None = None,
+        where: str | None = None,
+        encoder: str | None = None,
+    ) -> list[Hit]:
+        """As :meth:`search`, for a query that is put together already."""
         check_k(k)
         with self._reader().snapshot():
             engine = self._engine(encoder)
@@ -191,22 +213,25 @@ class Index:
         self,
         image: AnyPath,
         *,
+        region: Box | None = None,
         k: int = 10,
         min_score: float | None = None,
         where: str | None = None,
         encoder: str | None = None,
     ) -> list[Hit]:
-        """The ``k`` pictures most similar to ``image``, without itself.
+        """The ``k`` pictures most similar to ``image``, or to a ``region`` of it, without itself.
 
-        A picture that is in the index as it is on the disk need not be read again.
+        A picture that is in the index as it is on the disk need not be read again, unless for a
+        region. Else as :meth:`search`.
         """
         check_k(k)
         path = os.path.abspath(os.fsdecode(image))
         with self._reader().snapshot():
             engine = self._engine(encoder)
-            vector = engine.embedding_of(path)
+            vector = engine.embedding_of(path) if region is None else None
             if vector is None:
-                vector = embed(Query(images=(path,)), self._encoder(engine.encoder))
+                query = Query.of(None, [path], region=region)
+                vector = embed(query, self._encoder(engine.encoder))
             return engine.search(vector, k, where=where, min_score=min_score, without=path)
 
     def info(self) -> IndexInfo:

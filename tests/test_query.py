@@ -16,6 +16,7 @@ from PIL import Image
 from embedsearch.errors import EncoderError, QueryError
 from embedsearch.images.decode import decode
 from embedsearch.records import EncoderInfo
+from embedsearch.search.mixture import Part
 from embedsearch.search.query import Query, embed, unit
 
 PngMaker = Callable[..., Path]
@@ -45,7 +46,8 @@ class PicturesOnly(ColourEncoder):
 def test_a_query_is_its_words_and_its_pictures(
     text: str | list[str] | None, images: list[str], texts: tuple[str, ...]
 ) -> None:
-    assert Query.of(text, images) == Query(texts, tuple(images))
+    pictures = tuple(Part(image, is_picture=True) for image in images)
+    assert Query.of(text, images) == Query((*map(Part, texts), *pictures))
 
 
 @pytest.mark.parametrize("nothing", [None, "", "  \t\n", [], ["", " "]])

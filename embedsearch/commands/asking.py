@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedsearch.commands import options
 from embedsearch.commands.output import print_hits
 
+if TYPE_CHECKING:
+    from embedsearch.records import Box
+
 
 def search(
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT]", help="What to look for, in English.")
+        str | None,
+        typer.Argument(
+            metavar="[TEXT]",
+            help="What to look for, in English; may be a mixture, as in the examples.",
+        ),
     ] = None,
     image: Annotated[
         list[Path] | None,
         typer.Option("--image", metavar="FILE", help="An example picture; may be repeated."),
     ] = None,
+    negative: Annotated[
+        list[str] | None,
+        typer.Option("--not", metavar="TEXT", help="What to take away; may be repeated."),
+    ] = None,
+    region: options.Region = None,
+    literal: Annotated[
+        bool,
+        typer.Option(
+            "--literal", help="Take each TEXT as words: no parts, weights or pictures in it."
+        ),
+    ] = False,
     folder: options.IndexFolder = None,
     k: options.Top = 10,
     min_score: options.MinScore = None,
@@ -29,29 +47,39 @@ def search(
     html: options.Html = None,
     open_html: options.OpenHtml = False,
 ) -> None:
-    """Find pictures by words, by example, or by both.
+    """Find pictures by words, by example, or by a mixture of both.
+
+    TEXT is split at ' + ' and ' - ', spaces included. A part may begin with its weight, such as
+    2: or 0.5:, and one that begins with ./, ../, / or ~ is a picture.
 
     \b
     Examples:
       embedsearch search "a dog jumping over a log"
       embedsearch search --image beach.jpg -k 20 --html beach.html --open
       embedsearch search "at night" --image street.jpg
+      embedsearch search "2:beach + ./sunset.jpg - people"
+      embedsearch search "a dog" --not grass
+      embedsearch search --image street.jpg --region 120,80,200,150
       embedsearch search "birthday" --where "taken_at like '2023%' and width > height"
     """
-    if not text and not image:
+    if not text and not image and not negative:
         raise typer.BadParameter("Give words to look for, or an example picture with --image.")
     from embedsearch.index import Index
+    from embedsearch.search.query import Query
 
-    examples = [str(path) for path in image or []]
+    query = Query.of(
+        text,
+        [str(path) for path in image or []],
+        negatives=negative or [],
+        region=_region(region),
+        literal=literal,
+    )
     with Index(folder) as opened:
-        hits = opened.search(
-            text, images=examples, k=k, min_score=min_score, where=where, encoder=encoder
-        )
-        asked = " + ".join([*([text] if text else []), *examples])
+        hits = opened.ask(query, k=k, min_score=min_score, where=where, encoder=encoder)
         print_hits(
             opened,
             hits,
-            asked,
+            query,
             as_json=as_json,
             nul=nul,
             html=_html(html, open_html),
@@ -61,6 +89,7 @@ def search(
 
 def similar(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The example picture.")],
+    region: options.Region = None,
     folder: options.IndexFolder = None,
     k: options.Top = 10,
     min_score: options.MinScore = None,
@@ -74,22 +103,41 @@ def similar(
     """Find the pictures most similar to one, itself left out.
 
     \b
-    Example:
+    Examples:
       embedsearch similar photo.jpg
+      embedsearch similar photo.jpg --region 120,80,200,150
     """
     from embedsearch.index import Index
+    from embedsearch.search.query import Query
 
+    box = _region(region)
     with Index(folder) as opened:
-        hits = opened.similar(image, k=k, min_score=min_score, where=where, encoder=encoder)
+        hits = opened.similar(
+            image, region=box, k=k, min_score=min_score, where=where, encoder=encoder
+        )
         print_hits(
             opened,
             hits,
-            f"Similar to {image}",
+            Query.of(None, [str(image)], region=box),
+            title=f"Similar to {image}",
             as_json=as_json,
             nul=nul,
             html=_html(html, open_html),
             open_html=open_html,
         )
+
+
+def _region(given: str | None) -> Box | None:
+    """``x,y,w,h`` as numbers."""
+    if given is None:
+        return None
+    try:
+        x, y, width, height = map(float, given.split(","))
+    except ValueError:
+        raise typer.BadParameter(
+            f"--region takes four numbers, x,y,w,h in pixels, such as 120,80,200,150; not {given!r}"
+        ) from None
+    return x, y, width, height
 
 
 def _html(html: Path | None, open_html: bool) -> Path | None:

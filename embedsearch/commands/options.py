@@ -24,6 +24,14 @@ MinScore = Annotated[
     float | None,
     typer.Option("--min-score", metavar="S", help="Leave out hits with a cosine below S."),
 ]
+Region = Annotated[
+    str | None,
+    typer.Option(
+        "--region",
+        metavar="X,Y,W,H",
+        help="Only this part of the example picture, in pixels of the upright picture.",
+    ),
+]
 Where = Annotated[
     str | None,
     typer.Option(

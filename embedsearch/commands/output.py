@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 from embedsearch.records import Hit
 
 if TYPE_CHECKING:
+    from embedsearch.images.thumbnails import Thumbnails
     from embedsearch.index import Index
+    from embedsearch.records import Box
     from embedsearch.render.gallery import Card
+    from embedsearch.search.query import Query
 
 
 def print_json(value: Any) -> None:
@@ -32,8 +35,9 @@ def print_paths(paths: Iterable[str]) -> None:
 def print_hits(
     index: Index,
     hits: Sequence[Hit],
-    asked: str,
+    query: Query,
     *,
+    title: str | None = None,
     as_json: bool,
     nul: bool,
     html: Path | None,
@@ -41,7 +45,7 @@ def print_hits(
 ) -> None:
     """Hits as the user wants them; with ``html`` a gallery is written beside."""
     if html is not None:
-        write_hit_gallery(index, [("", hits)], asked, html)
+        write_hit_gallery(index, [("", hits)], title or str(query), html, query)
     if as_json:
         for hit in hits:
             print_json(asdict(hit))
@@ -62,28 +66,57 @@ def print_hits(
 
 
 def write_hit_gallery(
-    index: Index, results: Sequence[tuple[str, Sequence[Hit]]], title: str, out: Path
+    index: Index,
+    results: Sequence[tuple[str, Sequence[Hit]]],
+    title: str,
+    out: Path,
+    query: Query | None = None,
 ) -> None:
-    """One HTML file with a thumbnail of every hit; each result of several has its heading."""
+    """One HTML file with a thumbnail of every hit; each result of several has its heading. With
+    ``query`` it shows what was asked with."""
     from embedsearch.render.gallery import Section, write_sections
 
     sections = [Section(heading, _cards(index, hits)) for heading, hits in results]
-    write_sections(out, sections, title=title)
+    write_sections(
+        out,
+        sections,
+        title=title,
+        query_summary=query.summary() if query else "",
+        examples=_examples(index, query) if query else (),
+    )
+
+
+def _examples(index: Index, query: Query) -> list[Card]:
+    """The pictures that were asked with, or the region of the one that was."""
+    from embedsearch.render.gallery import Card
+
+    thumbnails = index.thumbnails()
+    return [
+        Card(
+            path=os.path.abspath(path),
+            thumbnail=_thumbnail(thumbnails, path, query.region),
+        )
+        for path in query.pictures
+    ]
+
+
+def _thumbnail(thumbnails: Thumbnails, path: str, box: Box | None = None) -> bytes | None:
+    """``None``, of which the card says so, where the picture has gone since it was indexed."""
+    from embedsearch.errors import PictureError
+
+    try:
+        return thumbnails.get(os.fsencode(path), box=box)
+    except PictureError:
+        return None
 
 
 def _cards(index: Index, hits: Sequence[Hit]) -> list[Card]:
-    from embedsearch.errors import PictureError
     from embedsearch.render.gallery import Card
 
     thumbnails = index.thumbnails()
     sizes = index.sizes([hit.path for hit in hits])
     cards = []
     for hit in hits:
-        small: bytes | None
-        try:
-            small = thumbnails.get(os.fsencode(hit.path))
-        except PictureError:
-            small = None  # the card says so; the picture may have gone since it was indexed
         width, height = sizes.get(hit.path, (0, 0))
         cards.append(
             Card(
@@ -91,7 +124,7 @@ def _cards(index: Index, hits: Sequence[Hit]) -> list[Card]:
                 rank=hit.rank,
                 score=hit.score,
                 signals=hit.signals,
-                thumbnail=small,
+                thumbnail=_thumbnail(thumbnails, hit.path),
                 width=width,
                 height=height,
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from PIL import Image
 from embedsearch.errors import PictureError
 from embedsearch.images.decode import Decoded, decode
 from embedsearch.images.files import FileBytes, content_hash, read
+from embedsearch.images.region import region_pixels
 
 SIZE = 320
 """Longer side of a thumbnail, pixels."""
@@ -60,21 +60,9 @@ def _region(file: FileBytes, decoded: Decoded, box: Box, size: int) -> Image.Ima
             f"the region {','.join(f'{side:g}' for side in box)} lies outside the picture of "
             f"{decoded.width} x {decoded.height} pixels",
         )
-    # A small part of a large picture needs more of the picture's pixels than the whole did.
-    shorter = min(decoded.width, decoded.height)
-    needed = min(math.ceil(shorter * size / max(right - left, bottom - top)), shorter)
-    if needed > min(decoded.pixels.shape[:2]):
-        decoded = decode(file, needed)
-    rows, columns = decoded.pixels.shape[:2]
-    across, down = columns / decoded.width, rows / decoded.height
-    first_column = min(math.floor(left * across), columns - 1)
-    first_row = min(math.floor(top * down), rows - 1)
-    return Image.fromarray(
-        decoded.pixels[
-            first_row : max(round(bottom * down), first_row + 1),
-            first_column : max(round(right * across), first_column + 1),
-        ]
-    )
+    width, height = right - left, bottom - top
+    shorter_side = size * min(width, height) / max(width, height)
+    return Image.fromarray(region_pixels(file, decoded, (left, top, width, height), shorter_side))
 
 
 class Thumbnails:
