@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from pictures import cut, encoded, photograph
+from PIL import Image
 
 EMBEDSEARCH = str(Path(sys.executable).with_name("embedsearch"))
 
@@ -146,6 +148,45 @@ def test_a_gallery_holds_the_thumbnails_and_opens_offline(cli: Cli, photos: Path
     assert "https://" not in page
 
 
+def test_mixtures_negatives_and_regions_change_the_ranking(
+    cli: Cli, photos: Path, tmp_path: Path, png: Callable[..., Path]
+) -> None:
+    cli("index", photos)
+    png(tmp_path / "blue.png", "blue")
+    assert name(cli.hits("search", "red + 4:./blue.png")[0]) == "b.png"
+    assert name(cli.hits("search", "4:red + ./blue.png")[0]) == "r.png"
+    assert name(cli.hits("search", "red - 0.5:green + blue")[-1]) == "g.png"
+    assert name(cli.hits("search", "red", "--not", "green", "--not", "./blue.png")[0]) == "r.png"
+    assert name(cli.hits("search", "--not", "red")[-1]) == "r.png"
+    assert cli.hits("search", "red - blue", "--literal") == cli.hits("search", "red blue")
+    both = Image.open(photos / "r.png").resize((80, 30))
+    both.paste("green", (50, 0, 80, 30))
+    both.save(photos / "both.png")
+    for box, found in (("0,0,50,30", "r.png"), ("55,5,20,20.5", "g.png")):
+        for words in (("search", "--image", "photos/both.png"), ("similar", "photos/both.png")):
+            assert name(cli.hits(*words, "--region", box)[0]) == found
+    assert name(cli.hits("search", "red + ./photos/both.png", "--region", "0,0,9,9")[0]) == "r.png"
+
+
+def test_the_gallery_shows_what_was_asked_with(
+    cli: Cli, photos: Path, tmp_path: Path, png: Callable[..., Path]
+) -> None:
+    cli("index", photos)
+    png(tmp_path / "blue.png", "blue")
+    assert cli("search", "2:red + ./blue.png - green", "--html", "g.html").returncode == 0
+    page = (tmp_path / "g.html").read_text()
+    assert '<h1 dir="auto">2:red + ./blue.png - green</h1>' in page
+    assert "more: 2:red, ./blue.png · less: green" in page
+    (example,) = re.findall(r'<a class="example" href="(.*?)".*?base64,(.*?)"', page)
+    assert example[0] == (tmp_path / "blue.png").as_uri()
+    assert example[1]
+    assert cli("similar", "blue.png", "--region", "0,0,9,9", "--html", "s.html").returncode == 0
+    page = (tmp_path / "s.html").read_text()
+    assert "Similar to blue.png" in page
+    assert "region: 0,0,9,9" in page
+    assert page.count('class="example"') == 1
+
+
 def test_forget_says_what_it_would_remove_and_removes_it_with_yes(cli: Cli, photos: Path) -> None:
     cli("index", photos)
     (photos / "r.png").unlink()
@@ -194,6 +235,11 @@ def test_export_streams_to_stdout(cli: Cli, photos: Path) -> None:
         (("index", ".", "--enrich", "ocr"), 1, b"--enrich ocr"),
         (("index", ".", "--workers", "0"), 2, b"workers"),
         (("search", "red", "-k", "0"), 2, b"-k"),
+        (("search", "red", "--region", "1,2,3"), 2, b"x,y,w,h"),
+        (("search", "red", "--region", "1,2,3,a"), 2, b"x,y,w,h"),
+        (("search", "red", "--region", "1,2,3,4"), 1, b"one example picture"),
+        (("search", "0:red"), 1, b"The weight 0 is not from 0.01 to 100"),
+        (("search", "red + ./none.jpg"), 1, b"no picture './none.jpg'"),
         (("nonsense",), 2, b"No such command"),
     ],
 )

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"torch", "torchvision", "open_clip", "onnxruntime", "sqlite_utils", "sklearn", "faiss"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "open_clip",
+    "timm",
+    "onnxruntime",
+    "sqlite_utils",
+    "sklearn",
+    "faiss",
+}
 
 RUN = """
 import json, sys
@@ -48,6 +57,18 @@ def test_a_text_query_in_the_shell_imports_no_heavy_library(index: Path) -> None
     loaded = imported_by("search", "a red picture", "--json", "--index", index)
     assert loaded & (HEAVY | {"rich", "PIL", "jinja2", "pydantic"}) == set()
     assert {"numpy", "tokenizers", "typer"} <= loaded
+
+
+def test_a_mixture_of_words_costs_no_more_and_one_with_a_picture_its_image_tower(
+    index: Path,
+) -> None:
+    words = imported_by("search", "2:red - blue", "--not", "green", "--json", "--index", index)
+    assert words == imported_by("search", "red", "--json", "--index", index)
+    picture = f"red + {index.parent / 'photos/red.png'}"
+    loaded = imported_by("search", picture, "--json", "--index", index)
+    assert loaded & (HEAVY | {"PIL"}) == {"onnxruntime", "PIL"}
+    literal = imported_by("search", picture, "--literal", "--json", "--index", index)
+    assert literal & (HEAVY | {"PIL"}) == set()
 
 
 def test_a_table_costs_rich_and_nothing_else(index: Path) -> None:
