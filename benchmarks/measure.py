@@ -9,7 +9,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +19,20 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 EMBEDSEARCH = str(Path(sys.executable).with_name("embedsearch"))
 LIBRARIES = ("numpy", "pillow", "onnxruntime", "faiss-gpu", "faiss-cpu", "typer", "tokenizers")
+
+
+LAUNCHER = """
+import os, sys, time
+out, *command = sys.argv[1:]
+null = os.open(os.devnull, os.O_WRONLY)
+actions = [(os.POSIX_SPAWN_OPEN, 1, out, os.O_WRONLY, 0), (os.POSIX_SPAWN_DUP2, null, 2)]
+begun = time.perf_counter()
+child = os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
+_, status, usage = os.wait4(child, 0)
+print(time.perf_counter() - begun, usage.ru_maxrss, os.waitstatus_to_exitcode(status))
+"""
+"""A small process that starts the one to be measured: Linux counts to a process's peak what its
+parent held when it was started."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +48,18 @@ class Process:
 
 def process(command: Sequence[str], **environment: str) -> Process:
     """Run a command to its end. Raises where it fails."""
-    with tempfile.TemporaryFile() as output:
-        begun = time.perf_counter()
-        child = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.DEVNULL, env=os.environ | environment
+    with tempfile.NamedTemporaryFile() as output:
+        launched = subprocess.run(
+            [sys.executable, "-S", "-E", "-c", LAUNCHER, output.name, *command],
+            capture_output=True,
+            check=True,
+            env=os.environ | environment,
         )
-        _, status, usage = os.wait4(child.pid, 0)
-        wall = time.perf_counter() - begun
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
-        output.seek(0)
+        wall, peak, code = launched.stdout.split()
+        if int(code):
+            raise RuntimeError(f"{' '.join(command)} ended with {int(code)}")
         unit = 1 if sys.platform == "darwin" else 1024
-        return Process(wall, usage.ru_maxrss * unit / 1e6, output.read().decode())
+        return Process(float(wall), int(peak) * unit / 1e6, Path(output.name).read_text())
 
 
 def interleaved(runs: int, **sides: Callable[[], float]) -> dict[str, list[float]]:

@@ -96,6 +96,7 @@ def session(threads: int):  # type: ignore[no-untyped-def]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(WEIGHTS / "mini" / "image.onnx"), options)
 
 
@@ -149,7 +150,7 @@ def measure_set(paths: list[Path], runs: int) -> dict[str, list[float]]:
     return figures
 
 
-def scaled_decoding(captions: Path) -> dict[str, object]:
+def scaled_decoding(captions: Path, photos: int) -> dict[str, object]:
     """What scaled decoding does to the embeddings: cosine to full decoding, and R@10 with each.
 
     The photos are enlarged to 12 megapixels first, so that there is something to scale.
@@ -161,7 +162,8 @@ def scaled_decoding(captions: Path) -> dict[str, object]:
     from embedsearch.training.evaluate.captions import captions_figures
 
     encoder = registry.load("mini")
-    entries = [json.loads(line) for line in captions.read_text().splitlines()]
+    lines = captions.read_text().splitlines()[:photos]
+    entries = [json.loads(line) for line in lines]
     rows: dict[str, list[np.ndarray]] = {"scaled": [], "full": []}
 
     def embed(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -202,6 +204,7 @@ def main() -> None:
     arguments.add_argument("--large", type=int, default=240)
     arguments.add_argument("--runs", type=int, default=3)
     arguments.add_argument("--captions", type=Path)
+    arguments.add_argument("--caption-photos", type=int, default=200)
     given = arguments.parse_args()
     rows, figures = [], {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -229,7 +232,7 @@ def main() -> None:
             ]
             figures[name] = {"photos": len(paths), "kilobytes": kilobytes, **found}
     if given.captions:
-        effect = scaled_decoding(given.captions)
+        effect = scaled_decoding(given.captions, given.caption_photos)
         recall = effect["R@10"]
         assert isinstance(recall, dict)
         rows += [

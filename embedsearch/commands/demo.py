@@ -35,7 +35,7 @@ def demo(
     with Index(folder) as index:
         _say("index", photos, "--index", folder)
         show(index_summary(index.add(photos)))
-        for text in ("a cat", "a rocket launch", "a cup of coffee", "a red square"):
+        for text in ("a cat", "a motorcycle", "red flower", "a horse"):
             _say("search", text, "-k", 3, "--index", folder)
             hits = index.search(text, k=3)
             show(hits_table(hits))
