@@ -7,7 +7,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedsearch.errors import QueryError
@@ -97,6 +97,7 @@ def test_a_single_part_is_never_split_and_keeps_weight_and_picture() -> None:
     assert parse_part("2:~/a + b.jpg") == picture("~/a + b.jpg", 2)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), MIXTURE_LIKE))
 def test_any_text_is_read_or_refused_with_a_named_error(text: str) -> None:
     with contextlib.suppress(QueryError):
@@ -108,6 +109,7 @@ def test_any_text_is_read_or_refused_with_a_named_error(text: str) -> None:
             assert math.isfinite(part.weight) and 0.01 <= part.weight <= 100
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(min_size=1), MIXTURE_LIKE))
 def test_a_text_without_a_sign_between_white_space_is_one_part(text: str) -> None:
     if re.search(r"\s[+-]\s", text):
@@ -141,11 +143,13 @@ PARTS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(PARTS, min_size=1, max_size=5).filter(lambda parts: not parts[0].is_negative))
 def test_what_is_written_is_read_as_the_same_parts(parts: list[Part]) -> None:
     assert parse(written(parts)) == tuple(parts)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), MIXTURE_LIKE))
 def test_what_was_read_is_written_and_read_as_the_same(text: str) -> None:
     with contextlib.suppress(QueryError):

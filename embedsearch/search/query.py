@@ -83,16 +83,10 @@ class Query:
 
     def summary(self) -> str:
         """What counts how much, in words; empty where there is nothing to explain."""
-        if len(self.parts) == 1 and self.region is None:
-            return ""
-        said = [
-            f"{sign}: {', '.join(map(str, some))}"
-            for sign, some in (
-                ("more", [part for part in self.parts if not part.is_negative]),
-                ("less", [part for part in self.parts if part.is_negative]),
-            )
-            if some
-        ]
+        more = [str(part) for part in self.parts if not part.is_negative]
+        less = [str(part) for part in self.parts if part.is_negative]
+        sides = [("more", more), ("less", less)] if len(self.parts) > 1 else []
+        said = [f"{sign}: {', '.join(some)}" for sign, some in sides if some]
         if self.region is not None:
             said.append(f"region: {region_text(self.region)}")
         return " · ".join(said)
