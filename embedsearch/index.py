@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Literal, Self
 
 from embedsearch import settings
 from embedsearch.errors import QueryError
-from embedsearch.records import Box, Hit, IndexInfo, IndexReport, Problem
+from embedsearch.records import Box, DuplicateReport, Hit, IndexInfo, IndexReport, Problem
 from embedsearch.search.engine import Engine
 from embedsearch.search.query import Query, embed
 from embedsearch.settings import Device
@@ -233,6 +233,39 @@ class Index:
                 query = Query.of(None, [path], region=region)
                 vector = embed(query, self._encoder(engine.encoder))
             return engine.search(vector, k, where=where, min_score=min_score, without=path)
+
+    def duplicates(
+        self,
+        *,
+        kinds: Sequence[Literal["exact", "near", "burst"]] = ("exact", "near", "burst"),
+        where: str | None = None,
+        min_similarity: float = 0.6,
+        max_distance: int = 10,
+        burst_seconds: float = 3.0,
+        encoder: str | None = None,
+        workers: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> DuplicateReport:
+        """Groups of pictures of which one would do; removes nothing.
+
+        ``min_similarity`` (cosine) and ``max_distance`` (bits of 64) are what makes a near copy,
+        ``burst_seconds`` how far apart two shots of a burst may be. ``progress`` is called with
+        how many pairs are compared, and of how many.
+        """
+        from embedsearch.explore import duplicates
+
+        catalogue = self._reader()
+        return duplicates.find(
+            catalogue,
+            catalogue.encoder(encoder),
+            kinds=kinds,
+            where=where,
+            thresholds=duplicates.Thresholds(
+                similarity=min_similarity, distance=max_distance, seconds=burst_seconds
+            ),
+            workers=settings.workers(workers),
+            progress=progress,
+        )
 
     def info(self) -> IndexInfo:
         """What is in the index, what its last run did, and which pictures cannot be used."""

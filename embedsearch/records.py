@@ -155,3 +155,44 @@ class ExportRow:
     height: int
     taken_at: str | None
     embedding: Any = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """One picture of a group of duplicates."""
+
+    path: str
+    similarity: float
+    """Cosine between its embedding and that of the best picture of the group, in [-1, 1]."""
+    hash_distance: int | None
+    """Bits in which the perceptual hashes of it and of the best picture differ, 0 to 64, where
+    both show the same; None where pictures were not compared (exact copies, bursts)."""
+    changed: str
+    """How it lies upon the best picture: ``"mirrored"``, ``"turned 15°"``...; empty where as it
+    is."""
+    width: int
+    height: int
+    size: int
+    """Bytes."""
+    taken_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Pictures of which one would do. ``best`` is the path of the one proposed to be kept; it is
+    the first of ``pictures``."""
+
+    kind: Literal["exact", "near", "burst"]
+    best: str
+    pictures: tuple[Duplicate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateReport:
+    """What ``duplicates`` found."""
+
+    groups: tuple[DuplicateGroup, ...]
+    skipped: tuple[Failure, ...] = ()
+    """Pictures that could not be compared: gone, changed or unreadable since they were indexed."""
+    pictures: int = 0
+    """How many were looked at."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from embedsearch.commands import about, asking, demo, evaluate, indexing
+from embedsearch.commands import about, asking, demo, evaluate, exploring, indexing
 
 app = typer.Typer(
     name="embedsearch",
@@ -24,6 +24,7 @@ for command in (
     indexing.index,
     asking.search,
     asking.similar,
+    exploring.duplicates,
     about.info,
     indexing.verify,
     indexing.forget,

@@ -189,6 +189,10 @@ class Catalogue:
             last = rows[-1][0]
             yield from map(_image, rows)
 
+    def images_where(self, condition: str, arguments: Sequence[Any]) -> Iterator[Image]:
+        """Pictures for which our own SQL ``condition`` over images and roots is true."""
+        return map(_image, self.connection.execute(f"{_IMAGES} where {condition}", arguments))
+
     def regions(self, ids: Iterable[int]) -> dict[int, Region]:
         """Regions by id; those unknown, and those of pictures that are not there, are left out."""
         rows = self.connection.execute(
