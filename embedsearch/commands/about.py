@@ -42,22 +42,40 @@ def info(folder: options.IndexFolder = None, as_json: options.Json = False) -> N
 
 
 def models(as_json: options.Json = False) -> None:
-    """List the encoders that can be named with --encoder.
+    """List the encoders that can be named with --encoder, and where each runs.
 
     \b
-    Example:
+    Examples:
       embedsearch models
+      embedsearch models --json
     """
     from embedsearch.encoders import registry
 
     found = [registry.load(spec).info for spec in registry.in_the_box()]
     if as_json:
-        print_json({"models": [asdict(one) for one in found]})
+        families = [asdict(family) for family in registry.FAMILIES]
+        print_json({"models": [asdict(one) for one in found], "families": families})
         return
-    from embedsearch.render.table import models_table, show
+    from embedsearch.render.table import models_table, plain_table, show
 
     show(models_table(found))
-    print("Beside these: a folder that holds an encoder.json.", file=sys.stderr)
+    print("\nIn the box: no download. Runs on: CPU.\n")
+    show(
+        plain_table(
+            ("beside these", "texts", "runs on"),
+            [
+                *(
+                    (family.spec, "yes" if family.has_text else "no", family.runs_on)
+                    for family in registry.FAMILIES
+                ),
+                ("a folder that holds an encoder.json", "as it says", "CPU"),
+            ],
+        )
+    )
+    print(
+        "Their weights are downloaded by the library, or named: @/path/to/checkpoint after the "
+        "model.\nFor example: " + ", ".join(family.example for family in registry.FAMILIES)
+    )
 
 
 def export(

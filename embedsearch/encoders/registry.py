@@ -1,9 +1,12 @@
-"""From a spec to an encoder: the one in the box, a folder, or what another package brings."""
+"""From a spec to an encoder: the one in the box, a folder, a model of another library, or what
+another package brings."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +24,32 @@ COPY_LIMIT = 16 * 1024 * 1024
 ENTRY_POINTS = "embedsearch.encoders"
 
 
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Models of another library, all named by one prefix. Their weights are not in the box."""
+
+    prefix: str
+    """What specs begin with; also the module here whose ``load(spec, device)`` makes encoders."""
+    spec: str
+    example: str
+    has_text: bool
+    runs_on: str = "CPU (float32), NVIDIA GPU (bfloat16)"
+
+
+FAMILIES = (
+    Family(
+        "openclip", "openclip:ARCH/PRETRAINED", "openclip:convnext_base_w/laion2b_s13b_b82k", True
+    ),
+    Family("timm", "timm:MODEL?pool=POOL&layer=LAYER", "timm:convnext_tiny?pool=gem", False),
+    Family(
+        "torchvision",
+        "torchvision:MODEL?pool=POOL&layer=LAYER",
+        "torchvision:resnet50?pool=rmac&layer=layer3",
+        False,
+    ),
+)
+
+
 def in_the_box() -> list[str]:
     """Specs of the encoders whose weights come with the package."""
     return sorted(folder.parent.name for folder in WEIGHTS.glob("*/encoder.json"))
@@ -29,9 +58,10 @@ def in_the_box() -> list[str]:
 def load(spec: str, device: Device = "auto") -> Encoder:
     """Load the encoder that ``spec`` names.
 
-    ``spec`` is an encoder in the box (``mini``), a folder that holds ``encoder.json``, or
-    ``PREFIX`` or ``PREFIX:...`` where a package registered PREFIX under the entry points
-    ``embedsearch.encoders`` (a callable that takes spec and device and returns an Encoder).
+    ``spec`` is an encoder in the box (``mini``), a folder that holds ``encoder.json``, a model of
+    one of the :data:`FAMILIES`, or ``PREFIX`` or ``PREFIX:...`` where a package registered PREFIX
+    under the entry points ``embedsearch.encoders`` (a callable that takes spec and device and
+    returns an Encoder).
 
     Raises :class:`~embedsearch.errors.EncoderError`.
     """
@@ -41,7 +71,11 @@ def load(spec: str, device: Device = "auto") -> Encoder:
     folder = Path(os.path.expanduser(spec))
     if os.path.isfile(folder / "encoder.json"):
         return _from_folder(folder, str(folder.resolve()), device)
-    prefix = spec.partition(":")[0]
+    prefix, colon, _ = spec.partition(":")
+    for family in FAMILIES:
+        if colon and family.prefix == prefix:
+            made: Encoder = import_module(f"{__package__}.{prefix}").load(spec, device)
+            return made
     from importlib.metadata import entry_points  # 20 ms, which a query with mini does without
 
     entries = entry_points(group=ENTRY_POINTS)
@@ -52,7 +86,9 @@ def load(spec: str, device: Device = "auto") -> Encoder:
     packages = f", one that a package brings ({', '.join(brought)})" if brought else ""
     raise EncoderError(
         f"There is no encoder {spec!r}. Name one in the box ({', '.join(in_the_box())}){packages}, "
-        "or a folder that holds an encoder.json."
+        "or a folder that holds an encoder.json, or a model of another library: "
+        + ", ".join(family.spec.partition("?")[0] for family in FAMILIES)
+        + "."
     )
 
 

@@ -1,0 +1,54 @@
+"""Tiny models of other libraries, each saved in that library's own format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import open_clip
+import timm
+import torch
+import torchvision
+from safetensors.torch import save_file
+
+ARCH = "tiny-resnet"
+TIMM = "test_resnet"
+TORCHVISION = "squeezenet1_1"
+_CONFIG = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+def add_tiny_architecture(folder: Path) -> None:
+    """Let open_clip know an architecture of its own kind (ResNet and transformer), but tiny."""
+    config = folder / f"{ARCH}.json"
+    config.write_text(json.dumps(_CONFIG))
+    open_clip.add_model_config(config)
+
+
+def save_openclip(folder: Path, seed: int = 0) -> Path:
+    """A training checkpoint as open_clip writes it."""
+    add_tiny_architecture(folder)
+    torch.manual_seed(seed)
+    model = open_clip.create_model(ARCH)
+    path = folder / f"openclip-{seed}.pt"
+    torch.save({"epoch": 1, "name": "test", "state_dict": model.state_dict()}, path)
+    return path
+
+
+def save_timm(folder: Path, seed: int = 0) -> Path:
+    """A classifier of 10 classes in safetensors."""
+    torch.manual_seed(seed)
+    path = folder / f"timm-{seed}.safetensors"
+    save_file(timm.create_model(TIMM, num_classes=10).state_dict(), path)
+    return path
+
+
+def save_torchvision(folder: Path, seed: int = 0) -> Path:
+    """A state dict of ``torch.save``."""
+    torch.manual_seed(seed)
+    path = folder / f"torchvision-{seed}.pth"
+    torch.save(torchvision.models.get_model(TORCHVISION, weights=None).state_dict(), path)
+    return path
