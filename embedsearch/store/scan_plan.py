@@ -75,9 +75,6 @@ class ScanPlan:
 
     def conclude(self, scopes: Iterable[Scope], encoder: StoredEncoder, *, force: bool) -> None:
         """Mark what vanished and what came back, and list what is to be read."""
-        for scope in scopes:
-            if scope.trusted and not scope.single_file:
-                self._mark_vanished(scope)
         self._db.execute(
             "update images set status = 'ok' where status = 'vanished' and exists (select 1 "
             "from seen where seen.root_id = images.root_id and seen.path = images.path "
@@ -100,7 +97,23 @@ class ScanPlan:
             f"or (images.status = 'ok' and not {encoded}) order by seen.root_id, seen.path",
             {"force": int(force), "encoder": encoder.key},
         )
+        for scope in scopes:
+            if scope.trusted and not scope.single_file and not self._all_there(scope):
+                self._mark_vanished(scope)
         self.unchanged = self.seen_count() - self.pending_count() - self._failed_before()
+
+    def _all_there(self, scope: Scope) -> bool:
+        """Whether it is plain that nothing vanished: a whole root of which as many files were seen
+        as are known, all of them known. A look at two indexes instead of one at every picture."""
+        if scope.below or self.pending_count():
+            return False
+        seen, known, vanished = self._db.execute(
+            "select (select count(*) from seen where root_id = :root), "
+            "(select count(*) from images where root_id = :root), "
+            "(select count(*) from images where status = 'vanished')",
+            {"root": scope.root.id},
+        ).fetchone()
+        return bool(seen == known and not vanished)
 
     def recognises(self, root: Root) -> bool:
         """Whether at least one file was seen under ``root`` just as the catalogue knows it."""
