@@ -123,9 +123,10 @@ def load_mobilenetv2(path: Path) -> MobileNetV2:
     array is missing, superfluous or of the wrong shape.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, as np.load leaves a broken archive open.
+        with path.open("rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(f"{path}: cannot be read as an .npz of weights ({error})") from error
     network = MobileNetV2()
     with torch.no_grad():
@@ -136,9 +137,7 @@ def load_mobilenetv2(path: Path) -> MobileNetV2:
             _fill(unit[1].running_mean, arrays, f"{norm}_running_mean", path)
             _fill(unit[1].running_var, arrays, f"{norm}_running_var", path)
     if arrays:
-        raise DataError(
-            f"{path}: holds arrays that MobileNetV2 1.0 has no place for: {min(arrays)}"
-        )
+        raise DataError(f"{path}: MobileNetV2 1.0 has no place for the array {min(arrays)}")
     network.eval()
     return network
 
