@@ -145,3 +145,14 @@ def test_an_embedding_of_the_wrong_size_does_not_stop_a_deep_look(index: Index) 
     database.commit()
     database.close()
     assert [problem.where for problem in index.verify(deep=True)] == ["catalogue"]
+
+
+def test_an_unplugged_folder_is_not_taken_for_another_whose_name_it_begins_with(
+    index: Index, tmp_path: Path, png: Callable[..., Path]
+) -> None:
+    png(tmp_path / "photos2/z.png", "white")
+    index.add(tmp_path / "photos2")
+    (tmp_path / "photos2").rename(tmp_path / "unplugged")
+    problems = index.verify(repair=True)
+    assert [problem.what for problem in problems] == ["the indexed folder is not there"]
+    assert index.info().vanished == 0

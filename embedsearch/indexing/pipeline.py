@@ -73,7 +73,7 @@ class Run:
         self._scopes = []
         with self._ledger.transaction():
             for scope in resolved.scopes:
-                self._plan.clear_passing_failures(_absolute(scope.root.path, scope.below))
+                self._plan.clear_passing_failures(scope.root.absolute(scope.below))
                 seen = self._scan_scope(scope, exclude)
                 scope, warning = scoping.distrust_empty(scope, seen)
                 warnings += [warning] if warning else []
@@ -92,13 +92,13 @@ class Run:
         def failed(path: bytes, reason: str) -> None:
             self._ledger.add_failure(path, "scan", reason, self._run_id)
             self._failed += 1
-            relative = path[len(root.path.rstrip(b"/")) + 1 :]
+            relative = root.relative(path)
             # A broken link is gone; what cannot be read may well be there.
             if relative and not os.path.islink(path):
                 self._plan.see_unreadable(root, relative)
 
         files = scan(
-            _absolute(root.path, below),
+            root.absolute(below),
             exclude=exclude,
             skip={os.fsencode(self._folder.absolute()), os.fsencode(self._folder.resolve())},
             on_failure=failed,
@@ -206,7 +206,7 @@ class Run:
         failures = [
             failure
             for scope in self._scopes
-            for failure in self._ledger.failures(_absolute(scope.root.path, scope.below))
+            for failure in self._ledger.failures(scope.root.absolute(scope.below))
         ]
         report = IndexReport(
             new=self._counts["new"],
@@ -269,7 +269,3 @@ def run(
     finally:
         work.sync()
     return work.finish(warnings, clock() - started)
-
-
-def _absolute(root: bytes, below: bytes) -> bytes:
-    return root.rstrip(b"/") + b"/" + below if below else root

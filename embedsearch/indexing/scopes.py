@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from embedsearch.errors import DataError
-from embedsearch.store.catalogue import Root
+from embedsearch.store.catalogue import Root, is_inside
 from embedsearch.store.ledger import Ledger
 from embedsearch.store.scan_plan import Scope
 
@@ -60,12 +60,12 @@ def distrust_empty(scope: Scope, files_seen: int) -> tuple[Scope, str | None]:
 
 def is_gone(root: Root, path: bytes) -> bool:
     """Whether the file is certainly not at (root, relative path) any more."""
-    absolute = root.path.rstrip(b"/") + b"/" + path
+    absolute = root.absolute(path)
     return not os.path.lexists(absolute) and _distrust(root) is None
 
 
 def _judge(root: Root, path: bytes) -> tuple[Scope, str | None]:
-    below = path[len(root.path.rstrip(b"/")) + 1 :] if path != root.path else b""
+    below = root.relative(path)
     single_file = os.path.lexists(path) and not os.path.isdir(path)
     warning = None if single_file else _distrust(root)
     return Scope(root, below, trusted=warning is None, single_file=single_file), warning
@@ -93,14 +93,11 @@ def _distrust(root: Root) -> str | None:
 
 def _root_of(ledger: Ledger, path: bytes) -> Root | None:
     for root in ledger.roots():
-        if path == root.path or path.startswith(root.path.rstrip(b"/") + b"/"):
+        if path == root.path or is_inside(path, root.path):
             return root
     return None
 
 
 def _covered(path: bytes, paths: list[bytes]) -> bool:
     """Whether another of ``paths`` is a folder that holds ``path``."""
-    return any(
-        path != other and path.startswith(other.rstrip(b"/") + b"/") and os.path.isdir(other)
-        for other in paths
-    )
+    return any(is_inside(path, other) and os.path.isdir(other) for other in paths)

@@ -14,7 +14,7 @@ from embedsearch.errors import EmbedSearchError, PictureError
 from embedsearch.indexing.scopes import is_gone
 from embedsearch.indexing.sync import sync_vectors
 from embedsearch.records import Image, Problem
-from embedsearch.store.catalogue import Catalogue, StoredEncoder
+from embedsearch.store.catalogue import Catalogue, StoredEncoder, is_inside
 from embedsearch.store.ledger import Ledger
 from embedsearch.store.vector_file import VectorFile, open_vector_file, vector_path
 
@@ -69,8 +69,9 @@ def _check_files(catalogue: Catalogue, deep: bool) -> Iterator[Problem]:
     for image in catalogue.images("ok"):
         if (what := _file_fault(image, deep)) is None:
             continue
-        root = next(r for r in roots if os.fsencode(image.path).startswith(r.path))
-        relative = os.fsencode(image.path)[len(root.path.rstrip(b"/")) + 1 :]
+        path = os.fsencode(image.path)
+        root = next(root for root in roots if is_inside(path, root.path))
+        relative = root.relative(path)
         if what != _GONE:
             yield Problem("files", what, image.path)
         elif is_gone(root, relative):

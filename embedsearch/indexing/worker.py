@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ class Worker:
         waiting: list[tuple[int, FileBytes, str, Decoded]] = []
         for item in items:
             try:
-                file = read(item.root.path.rstrip(b"/") + b"/" + item.path)
+                file = read(item.root.absolute(item.path))
             except PictureError as error:
                 found.append(Looked(item, error=error))
                 continue
@@ -113,8 +112,3 @@ def _content(file: FileBytes, digest: str, decoded: Decoded, vector: Embeddings)
         exif=dict(decoded.exif),
         vector=vector,
     )
-
-
-def absolute(item: Pending) -> str:
-    """The item's absolute path, for people."""
-    return os.fsdecode(item.root.path.rstrip(b"/") + b"/" + item.path)

@@ -45,6 +45,14 @@ class Root:
     path: bytes
     device: int
 
+    def absolute(self, relative: bytes) -> bytes:
+        """The absolute path of what lies at ``relative``; where that is empty, of the root."""
+        return self.path.rstrip(b"/") + b"/" + relative if relative else self.path
+
+    def relative(self, absolute: bytes) -> bytes:
+        """The other way round; for a path that is the root or lies inside it."""
+        return absolute[len(self.path.rstrip(b"/")) + 1 :]
+
 
 class Catalogue:
     """Reads one ``catalogue.db``. Use :meth:`snapshot` around reads that must agree."""
@@ -152,7 +160,7 @@ class Catalogue:
         """The picture at the absolute ``path`` (``os.fsencode`` bytes), or None."""
         for root in self.roots():
             if is_inside(path, root.path):
-                relative = path[len(root.path.rstrip(b"/")) + 1 :]
+                relative = root.relative(path)
                 row = self.connection.execute(
                     f"{_IMAGES} where root_id = ? and images.path = ?", (root.id, relative)
                 ).fetchone()
@@ -166,7 +174,7 @@ class Catalogue:
             if path == root.path:
                 return True
             if is_inside(path, root.path):
-                below = path[len(root.path.rstrip(b"/")) + 1 :]
+                below = root.relative(path)
                 row = self.connection.execute(
                     f"select 1 from images where root_id = :root and {UNDER} limit 1",
                     {"root": root.id, **under_arguments(below)},

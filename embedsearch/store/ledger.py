@@ -82,7 +82,7 @@ class Ledger(PictureWriter):
             if path == root.path:
                 return root, b""
             if is_inside(path, root.path):
-                return root, path[len(root.path.rstrip(b"/")) + 1 :]
+                return root, root.relative(path)
         cursor = self.connection.execute(
             "insert into roots (path, name, device) values (?, ?, ?)",
             (path, printable(path), device),
@@ -94,7 +94,7 @@ class Ledger(PictureWriter):
         return new, b""
 
     def _fold(self, inner: Root, outer: Root) -> None:
-        below = inner.path[len(outer.path.rstrip(b"/")) + 1 :] + b"/"
+        below = outer.relative(inner.path) + b"/"
         # A blob concatenated by SQLite becomes text; the cast makes it bytes again.
         self.connection.execute(
             "update images set root_id = ?, path = cast(? || path as blob), name = ? || name "

@@ -110,7 +110,7 @@ class PictureWriter(Catalogue):
         so that they are not tried again until they change; a picture that was there before them is
         gone. Everything else is tried again by the next run, and what is known of it stays.
         """
-        self.add_failure(root.path.rstrip(b"/") + b"/" + path, error.stage, error.reason, run_id)
+        self.add_failure(root.absolute(path), error.stage, error.reason, run_id)
         if error.stage != "decode" or read_as is None:
             return
         own = self.connection.execute(
@@ -323,9 +323,7 @@ class PictureWriter(Catalogue):
         self._touched.update(key for (key,) in rows)
 
     def _clear_failure(self, root: Root, path: bytes) -> None:
-        self.connection.execute(
-            "delete from failures where path = ?", (root.path.rstrip(b"/") + b"/" + path,)
-        )
+        self.connection.execute("delete from failures where path = ?", (root.absolute(path),))
 
 
 def printable(path: bytes) -> str:
