@@ -118,7 +118,7 @@ def test_the_columns_are_those_that_the_error_names(shelf: Shelf) -> None:
     named = said.partition("Columns: ")[2].partition(".")[0].split(", ")
     assert named == [
         *("id", "path", "folder", "name", "size", "width", "height", "format"),
-        *("taken_at", "modified_at", "exif"),
+        *("taken_at", "modified_at", "exif", "cluster", "cluster_name", "tags"),
     ]
     for column in named:
         shelf.matching(f"{column} is not null")

@@ -38,7 +38,7 @@ Where = Annotated[
         "--where",
         metavar="SQL-EXPR",
         help="Only pictures for which this SQL expression is true. Columns: path, folder, name, "
-        "size, width, height, format, taken_at, modified_at, exif.",
+        "size, width, height, format, taken_at, modified_at, exif, cluster, cluster_name, tags.",
     ),
 ]
 Encoder = Annotated[

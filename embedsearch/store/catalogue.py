@@ -238,10 +238,11 @@ class Catalogue:
         while True:
             rows = self.connection.execute(
                 "select regions.id, roots.path, images.path, kind, x, y, w, h, label, width, "
-                "height, taken_at, vector from regions join images on images.id = image_id "
-                "join roots on roots.id = root_id "
-                "join embeddings on region_id = regions.id and encoder = ? "
-                f"where status = 'ok' and region_id > ? order by region_id limit {CHUNK}",
+                "height, taken_at, number, vector from regions "
+                "join images on images.id = image_id join roots on roots.id = root_id "
+                "join embeddings on embeddings.region_id = regions.id and encoder = ? "
+                "left join cluster_members on cluster_members.region_id = regions.id "
+                f"where status = 'ok' and regions.id > ? order by regions.id limit {CHUNK}",
                 (encoder.key, last),
             ).fetchall()
             if not rows:
@@ -249,10 +250,10 @@ class Catalogue:
             last = rows[-1][0]
             vectors = _matrix([row[-1] for row in rows], encoder.info.dim)
             for row, vector in zip(rows, vectors, strict=True):
-                _, root, path, kind, x, y, w, h, label, width, height, taken_at, _ = row
+                _, root, path, kind, x, y, w, h, label, width, height, taken_at, cluster, _ = row
                 box: Box = (x, y, w, h)
                 yield ExportRow(
-                    _path(root, path), kind, box, label, None, width, height, taken_at, vector
+                    _path(root, path), kind, box, label, cluster, width, height, taken_at, vector
                 )
 
     # The index as a whole

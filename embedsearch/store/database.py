@@ -19,7 +19,7 @@ from embedsearch.errors import (
 )
 
 CATALOGUE = "catalogue.db"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Number of steps in :mod:`embedsearch.store.migrations`, known here without importing them."""
 
 BUSY_SECONDS = 5.0

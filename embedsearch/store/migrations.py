@@ -105,3 +105,86 @@ def m001_spine(db: sqlite_utils.Database) -> None:
             );
         """
     )
+
+
+@migrations()
+def m002_explore(db: sqlite_utils.Database) -> None:
+    """Clusters, maps, tags; the view of pictures tells of clusters and tags."""
+    db.executescript(
+        """
+        -- One clustering at a time: `cluster = 3` must mean one thing.
+        create table clusterings (
+            id integer primary key check (id = 1),
+            encoder integer not null references encoders (id),
+            method text not null,
+            parameters text not null,      -- JSON
+            made_at text not null
+        );
+        create table clusters (
+            number integer primary key,    -- 1, 2, ...; kept when pictures are added later
+            name text not null,
+            medoid integer references regions (id) on delete set null,
+            centroid blob not null         -- float16, L2-normalised, of the clustering's encoder
+        );
+        create table cluster_members (
+            region_id integer primary key references regions (id) on delete cascade,
+            number integer not null references clusters (number) on delete cascade,
+            similarity real not null       -- cosine to the centroid
+        );
+        create index cluster_members_by_number on cluster_members (number);
+        create table projections (
+            id integer primary key,
+            encoder integer not null references encoders (id),
+            method text not null,
+            parameters text not null,      -- JSON
+            made_at text not null,
+            unique (encoder, method)
+        );
+        create table projection_points (
+            projection integer not null references projections (id) on delete cascade,
+            region_id integer not null references regions (id) on delete cascade,
+            x real not null,
+            y real not null,
+            primary key (projection, region_id)
+        ) without rowid;
+        create index projection_points_by_region on projection_points (region_id);
+        create table tags (
+            image_id integer not null references images (id) on delete cascade,
+            tag text not null,
+            score real,                    -- null: given by a person
+            primary key (image_id, tag)
+        ) without rowid;
+        create index tags_by_tag on tags (tag);
+        drop view pictures;
+        create view pictures as
+            select
+                id,
+                path,
+                case when beside = '/' then '/' else rtrim(beside, '/') end as folder,
+                substr(path, length(beside) + 1) as name,
+                size, width, height, format, taken_at,
+                datetime(mtime_ns / 1000000000, 'unixepoch') as modified_at,
+                exif,
+                (
+                    select number from regions join cluster_members on region_id = regions.id
+                    where image_id = whole.id and kind = 'image'
+                ) as cluster,
+                (
+                    select clusters.name from regions
+                    join cluster_members on region_id = regions.id join clusters using (number)
+                    where image_id = whole.id and kind = 'image'
+                ) as cluster_name,
+                (select group_concat(tag, ', ') from tags where image_id = whole.id) as tags
+            from (
+                -- What is left of a path when all that is no slash is trimmed off its end.
+                select *, rtrim(path, replace(path, '/', '')) as beside from (
+                    select
+                        images.id as id,
+                        rtrim(roots.name, '/') || '/' || images.name as path,
+                        size, width, height, format, taken_at, mtime_ns, exif
+                    from images join roots on roots.id = root_id
+                    where status = 'ok'
+                )
+            ) as whole;
+        """
+    )
