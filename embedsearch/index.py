@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, BinaryIO, Literal, Self
@@ -20,6 +21,7 @@ from embedsearch.store.vector_file import vector_path
 
 if TYPE_CHECKING:
     from embedsearch.encoders.base import Encoder
+    from embedsearch.encoders.registry import Fit
     from embedsearch.images.thumbnails import Thumbnails
     from embedsearch.indexing.progress import Progress
     from embedsearch.render.export import Format
@@ -90,6 +92,7 @@ class Index:
         from embedsearch import __version__
         from embedsearch.encoders import registry
         from embedsearch.indexing import pipeline
+        from embedsearch.indexing.fitting import Fitting, FittingStoppedError, derive
         from embedsearch.store.ledger import Ledger
         from embedsearch.store.lock import index_lock
 
@@ -99,20 +102,28 @@ class Index:
             index_lock(self.folder, wait_seconds=wait_seconds),
             Ledger.open(self.folder / CATALOGUE) as ledger,
         ):
-            chosen = self._encoder_to_add(ledger, encoder, device)
+            given = [os.fsencode(path) for path in paths]
+            threads = settings.workers(workers)
+            fit = Fitting(ledger, self.folder, given, exclude, threads, progress, stop)
+            try:
+                chosen = self._encoder_to_add(ledger, encoder, device, fit)
+            except FittingStoppedError:
+                return IndexReport(interrupted=True)
             registry.keep_copy(chosen, self.folder)
-            return pipeline.run(
+            derived = derive(ledger, chosen)
+            report = pipeline.run(
                 ledger,
                 chosen,
                 self.folder,
-                [os.fsencode(path) for path in paths],
+                given,
                 version=__version__,
                 exclude=exclude,
                 force=force,
-                workers=settings.workers(workers),
+                workers=threads,
                 progress=progress,
                 stop=stop,
             )
+            return replace(report, derived=derived)
 
     def forget(
         self, *paths: AnyPath, dry_run: bool = False, wait_seconds: float = 0.0
@@ -340,14 +351,16 @@ class Index:
             self._encoders[stored.info.id] = registry.load_stored(stored.info, self.folder)
         return self._encoders[stored.info.id]
 
-    def _encoder_to_add(self, catalogue: Catalogue, spec: str | None, device: Device) -> Encoder:
+    def _encoder_to_add(
+        self, catalogue: Catalogue, spec: str | None, device: Device, fit: Fit
+    ) -> Encoder:
         from embedsearch.encoders import registry
 
         for one in catalogue.encoders():
             # A spec may lead to newer weights than those of the index: it names what it says.
             if spec is None or spec == one.info.id:
                 return registry.load_stored(one.info, self.folder, device)
-        return registry.load(spec or settings.default_encoder(), device)
+        return registry.load(spec or settings.default_encoder(), device, fit)
 
 
 def open(folder: AnyPath | None = None) -> Index:

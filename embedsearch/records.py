@@ -107,6 +107,8 @@ class IndexReport:
     vanished: int = 0
     encoded: int = 0
     """Embeddings computed by this run; copies, moved and touched pictures need none."""
+    derived: int = 0
+    """Embeddings made from those that other encoders have in the index; no picture was read."""
     failed: int = 0
     """Pictures under the roots of this run that cannot be used, old failures included."""
     failures: tuple[Failure, ...] = ()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from embedsearch.encoders.preprocess import INTERPOLATIONS, RESIZE_WAYS, Interpolation, ResizeWay
 from embedsearch.errors import EncoderError
@@ -20,6 +20,7 @@ FORMAT = 1
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _HASH = re.compile(r"[0-9a-f]{64}")
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,12 @@ def read_folder(folder: Path) -> EncoderFolder:
 
     Raises :class:`~embedsearch.errors.EncoderError` naming the file and what is wrong in it.
     """
+    return parsed_as(folder, read_description(folder), lambda told: _parsed(folder, told))
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What ``encoder.json`` says, of whatever kind the encoder is. Raises
+    :class:`~embedsearch.errors.EncoderError`."""
     path = folder / DESCRIPTION
     try:
         told = json.loads(path.read_bytes())
@@ -139,11 +146,23 @@ def read_folder(folder: Path) -> EncoderFolder:
         ) from error
     except ValueError as error:
         raise EncoderError(f"{path}: not JSON ({error}). {_CURE}") from error
+    return parsed_as(folder, told, _of_our_format)
+
+
+def parsed_as(folder: Path, told: Any, parse: Callable[[Any], Parsed]) -> Parsed:
+    """``parse(told)``; what that finds wrong becomes an
+    :class:`~embedsearch.errors.EncoderError` that names ``encoder.json``."""
     try:
-        return _parsed(folder, told)
+        return parse(told)
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise EncoderError(f"{path}: {what}. {_CURE}") from error
+        raise EncoderError(f"{folder / DESCRIPTION}: {what}. {_CURE}") from error
+
+
+def file_hashes(told: Mapping[str, Any]) -> Mapping[str, str]:
+    """SHA-256 of every file that a description lists. Raises :class:`ValueError`."""
+    hashes: Mapping[str, str] = _checked(told, "files", _are_hashes)
+    return hashes
 
 
 def verify_files(folder: Path) -> None:
@@ -151,7 +170,7 @@ def verify_files(folder: Path) -> None:
 
     Raises :class:`~embedsearch.errors.EncoderError` naming the first that is missing or damaged.
     """
-    for name, expected in read_folder(folder).hashes.items():
+    for name, expected in parsed_as(folder, read_description(folder), file_hashes).items():
         if hash_file(folder / name) != expected:
             raise EncoderError(
                 f"{folder / name}: damaged, its SHA-256 is not the one in {DESCRIPTION}. {_CURE}"
@@ -161,13 +180,17 @@ def verify_files(folder: Path) -> None:
 _CURE = "Copy the encoder anew, or reinstall embedsearch if it is the one in the box."
 
 
-def _parsed(folder: Path, told: Any) -> EncoderFolder:
+def _of_our_format(told: Any) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise ValueError("not a JSON object")
     if told["format"] != FORMAT:
         raise ValueError(
             f"format {told['format']!r}, but this version of embedsearch reads format {FORMAT}"
         )
+    return told
+
+
+def _parsed(folder: Path, told: dict[str, Any]) -> EncoderFolder:
     parsed = EncoderFolder(
         path=folder,
         name=_checked(told, "name", lambda v: bool(_NAME.fullmatch(v))),
@@ -181,14 +204,14 @@ def _parsed(folder: Path, told: Any) -> EncoderFolder:
         std=_triple(told, "std"),
         pooling=_checked(told, "pooling", lambda v: isinstance(v, str)),
         has_text=_checked(told, "has_text", lambda v: isinstance(v, bool)),
-        hashes=_checked(told, "files", _are_hashes),
+        hashes=file_hashes(told),
     )
     if told["weights_hash"] != parsed.weights_hash:
         raise ValueError("'weights_hash' does not agree with 'files'")
     return parsed
 
 
-def _checked(told: dict[str, Any], key: str, fits: Any) -> Any:
+def _checked(told: Mapping[str, Any], key: str, fits: Any) -> Any:
     if not fits(told[key]):
         raise ValueError(f"{key!r} is {told[key]!r}, which is not understood")
     return told[key]

@@ -4,13 +4,16 @@ another package brings."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedsearch.encoders import compound_folder
 from embedsearch.encoders.base import Encoder
+from embedsearch.encoders.compound import Compound, JoinedEncoder, ReducedEncoder
+from embedsearch.encoders.compound_spec import Joined, Single, Tree, parse
 from embedsearch.errors import EncoderError
 from embedsearch.records import EncoderInfo
 from embedsearch.settings import Device
@@ -55,19 +58,68 @@ def in_the_box() -> list[str]:
     return sorted(folder.parent.name for folder in WEIGHTS.glob("*/encoder.json"))
 
 
-def load(spec: str, device: Device = "auto") -> Encoder:
+Fit = Callable[[Encoder, int], ReducedEncoder]
+"""Reduces an encoder to so many dimensions, fitted on pictures."""
+
+
+def load(spec: str, device: Device = "auto", fit: Fit | None = None) -> Encoder:
     """Load the encoder that ``spec`` names.
 
     ``spec`` is an encoder in the box (``mini``), a folder that holds ``encoder.json``, a model of
     one of the :data:`FAMILIES`, or ``PREFIX`` or ``PREFIX:...`` where a package registered PREFIX
     under the entry points ``embedsearch.encoders`` (a callable that takes spec and device and
-    returns an Encoder).
+    returns an Encoder); or what :mod:`~embedsearch.encoders.compound_spec` makes of such. ``fit``
+    is asked for every ``dim=``.
 
     Raises :class:`~embedsearch.errors.EncoderError`.
     """
+    if _is_boxed_or_folder(spec):  # also those with a "+" or a "?" in their names
+        return _load_single(spec, device)
+    return _build(parse(spec, _is_whole), device, fit)
+
+
+def _build(tree: Tree, device: Device, fit: Fit | None) -> Encoder:
+    if isinstance(tree, Single):
+        return _load_single(tree.spec, device)
+    if isinstance(tree, Joined):
+        return JoinedEncoder(
+            [_build(part, device, fit) for part in tree.parts], tree.weights, tree.way
+        )
+    base = _build(tree.base, device, fit)
+    if tree.dim >= base.info.dim:
+        raise EncoderError(
+            f"dim={tree.dim}: {base.info.spec} has {base.info.dim} dimensions; ask for fewer."
+        )
+    if fit is None:
+        raise EncoderError(
+            f"dim={tree.dim} is fitted on the pictures of an index: embedsearch index FOLDER "
+            f'--encoder "...?dim={tree.dim}". Elsewhere, name what was fitted: the folder '
+            f"encoders/{base.info.id.rpartition('-')[0]}-dim{tree.dim}-... in that index."
+        )
+    return fit(base, tree.dim)
+
+
+def _is_boxed_or_folder(spec: str) -> bool:
+    # Not pathlib's: they raise for a user that does not exist, and for what is too long for a name.
+    return spec in in_the_box() or os.path.isfile(Path(os.path.expanduser(spec)) / "encoder.json")
+
+
+def _is_whole(spec: str) -> bool:
+    """Whether ``spec`` names an encoder as far as can be seen without loading it."""
+    if _is_boxed_or_folder(spec):
+        return True
+    prefix, colon, rest = spec.partition(":")
+    if colon and prefix in {family.prefix for family in FAMILIES}:
+        _, at, file = rest.partition("@")
+        return os.path.isfile(os.path.expanduser(file)) if at else bool(rest)
+    from importlib.metadata import entry_points
+
+    return prefix in entry_points(group=ENTRY_POINTS).names
+
+
+def _load_single(spec: str, device: Device) -> Encoder:
     if spec in in_the_box():
         return _from_folder(WEIGHTS / spec, spec, device)
-    # Not pathlib's: they raise for a user that does not exist, and for what is too long for a name.
     folder = Path(os.path.expanduser(spec))
     if os.path.isfile(folder / "encoder.json"):
         return _from_folder(folder, str(folder.resolve()), device)
@@ -98,21 +150,25 @@ def load_stored(info: EncoderInfo, index_folder: Path, device: Device = "auto") 
     Raises :class:`~embedsearch.errors.EncoderError` where the spec leads to other weights, or the
     copy is not what its name says.
     """
-    copy = index_folder / "encoders" / info.id
+    return _stored(info.id, info.spec, index_folder / "encoders", device)
+
+
+def _stored(id_: str, spec: str, encoders: Path, device: Device) -> Encoder:
+    copy = encoders / id_
     if (copy / "encoder.json").is_file():
-        kept = _from_folder(copy, info.spec, device)
-        if kept.info.id != info.id:
+        kept = _from_folder(copy, spec, device)
+        if kept.info.id != id_:
             raise EncoderError(
                 f"{copy} holds {kept.info.id}, not the encoder the index was made with. "
                 "Restore it: embedsearch verify --repair"
             )
         return kept
-    encoder = load(info.spec, device)
-    if encoder.info.id != info.id:
+    encoder = load(spec, device)
+    if encoder.info.id != id_:
         raise EncoderError(
-            f"The index at {index_folder} was made with {info.id}, but {info.spec} is now "
+            f"The index at {encoders.parent} was made with {id_}, but {spec} is now "
             f"{encoder.info.id}. Restore the older weights, or index the pictures anew with "
-            f"embedsearch index --encoder {info.spec} FOLDER"
+            f"embedsearch index --encoder {spec} FOLDER"
         )
     return encoder
 
@@ -120,11 +176,17 @@ def load_stored(info: EncoderInfo, index_folder: Path, device: Device = "auto") 
 def keep_copy(encoder: Encoder, index_folder: Path, *, anew: bool = False) -> bool:
     """Copy a small encoder into the index, so that it can always encode a query. Returns whether
     the index has a copy now. The copy appears whole or not at all; one that is there is kept,
-    unless ``anew``."""
+    unless ``anew``. Of an encoder made of others each part is kept by itself."""
     import shutil
 
-    source: Path | None = getattr(encoder, "folder", None)
     target = index_folder / "encoders" / encoder.info.id
+    if isinstance(encoder, Compound):
+        for part in encoder.parts:
+            keep_copy(part, index_folder, anew=anew)
+        if anew or not (target / "encoder.json").is_file():
+            compound_folder.write(encoder, target)
+        return True
+    source: Path | None = getattr(encoder, "folder", None)
     if (target / "encoder.json").is_file() and not anew:
         return True
     if source is None or sum(file.stat().st_size for file in _files(source)) > COPY_LIMIT:
@@ -158,6 +220,10 @@ def _from_package(entry: EntryPoint, spec: str, device: Device) -> Encoder:
 
 
 def _from_folder(folder: Path, spec: str, device: Device) -> Encoder:
+    if compound_folder.is_compound(folder):
+        return compound_folder.read(
+            folder, spec, lambda part: _stored(part[0], part[1], folder.parent, device)
+        )
     if device == "cuda":
         raise EncoderError(f"{spec} is made for CPUs and does not run on a GPU; use --device cpu.")
     from embedsearch.encoders.onnx import OnnxEncoder

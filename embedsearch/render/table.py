@@ -230,7 +230,8 @@ def _signal(signal: Signal) -> str:
 def _pace(report: IndexReport) -> str:
     encoded = report.new + report.changed
     rate = f", {encoded / report.seconds:,.0f} pictures/s" if encoded and report.seconds else ""
-    return f"{report.seconds:.1f} s{rate}"
+    derived = f", {report.derived:,} embeddings from those in the index" if report.derived else ""
+    return f"{report.seconds:.1f} s{rate}{derived}"
 
 
 def _last_run(run: dict[str, Any]) -> str:

@@ -10,9 +10,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from embedsearch.records import EncoderInfo
 from embedsearch.store import database
-from embedsearch.store.catalogue import Root, StoredEncoder, encoder_json, is_inside
+from embedsearch.store.catalogue import (
+    Ids,
+    Matrix,
+    Root,
+    StoredEncoder,
+    encoder_json,
+    is_inside,
+)
 from embedsearch.store.picture_writer import PictureWriter, printable
 
 
@@ -70,6 +79,18 @@ class Ledger(PictureWriter):
             (info.id, encoder_json(info), os.urandom(8).hex()),
         )
         return self.encoder(info.id)
+
+    def embed_regions(self, ids: Ids, rows: Matrix, encoder: StoredEncoder) -> None:
+        """Give regions an embedding of ``encoder``, float32 (len(ids), dim); those that have one
+        keep it."""
+        self.connection.executemany(
+            "insert or ignore into embeddings (region_id, encoder, vector) values (?, ?, ?)",
+            (
+                (id_, encoder.key, row.tobytes())
+                for id_, row in zip(ids.tolist(), rows.astype(np.float16), strict=True)
+            ),
+        )
+        self._touched.add(encoder.key)
 
     def add_root(self, path: bytes, device: int) -> tuple[Root, bytes]:
         """The root that holds the absolute folder ``path``, and the path below it.
