@@ -80,9 +80,10 @@ def read(folder: Path, spec: str | None, load_part: Callable[[Part], Encoder]) -
 
 
 def parts_of(folder: Path) -> list[Part]:
-    """What the encoder in ``folder`` is made of. Raises
+    """What the encoder in ``folder`` is made of; nothing where it is not made of others. Raises
     :class:`~embedsearch.errors.EncoderError`."""
-    return parsed_as(folder, read_description(folder), _parts)
+    told = read_description(folder)
+    return parsed_as(folder, told, _parts) if "kind" in told else []
 
 
 def reductions(encoders: Path) -> Iterator[tuple[Path, str, int]]:

@@ -20,7 +20,7 @@ from embedsearch.errors import EncoderError
 Way = Literal["concat", "mean"]
 """How the rows of several encoders become one: side by side, or averaged."""
 
-_OPTIONS = re.compile(r"(?P<base>.+?)\?(?P<options>[^?/]*)", re.DOTALL)
+_OPTIONS = re.compile(r"(?P<base>.+?)\?(?P<options>[^?/()]*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,12 @@ def _part(part: str, spec: str, is_whole: Callable[[str], bool]) -> tuple[Tree, 
         way = "mean"
     if grouped and theirs:
         raise EncoderError(f"{spec!r}: a group takes dim=, weight= and join=, not {theirs}.")
-    own = f"{base}?{theirs}" if theirs else base
-    tree = _joined(base[1:-1], spec, is_whole, way) if grouped else Single(own)
+    if grouped:
+        tree = _joined(base[1:-1], spec, is_whole, way)
+    elif options:
+        tree = Single(f"{base}?{theirs}" if theirs else base)
+    else:
+        tree = Single(part)  # as it was written: a bare "?" at its end is not ours to mend
     if "dim" in options:
         tree = Reduced(tree, _dim(options["dim"], spec))
     return tree, _weight(options["weight"], spec) if "weight" in options else None
@@ -151,8 +155,7 @@ def _options(part: str, spec: str, ours: tuple[str, ...]) -> tuple[str, dict[str
             raise EncoderError(f"{spec!r}: {name}= is there twice.")
         else:
             options[name] = value
-    # What ends in a bare "?" is not ours to mend.
-    return (matched["base"], options, "&".join(theirs)) if options else (part, {}, "")
+    return matched["base"], options, "&".join(theirs)
 
 
 def _dim(value: str, spec: str) -> int:

@@ -149,6 +149,13 @@ def read_description(folder: Path) -> dict[str, Any]:
     return parsed_as(folder, told, _of_our_format)
 
 
+def described_id(folder: Path) -> str:
+    """Id of the encoder that a folder holds, of whatever kind. Raises
+    :class:`~embedsearch.errors.EncoderError`."""
+    told = read_description(folder)
+    return str(told.get("id")) if "kind" in told else read_folder(folder).id
+
+
 def parsed_as(folder: Path, told: Any, parse: Callable[[Any], Parsed]) -> Parsed:
     """``parse(told)``; what that finds wrong becomes an
     :class:`~embedsearch.errors.EncoderError` that names ``encoder.json``."""

@@ -14,6 +14,7 @@ from embedsearch.encoders import compound_folder
 from embedsearch.encoders.base import Encoder
 from embedsearch.encoders.compound import Compound, JoinedEncoder, ReducedEncoder
 from embedsearch.encoders.compound_spec import Joined, Single, Tree, parse
+from embedsearch.encoders.folder import described_id, verify_files
 from embedsearch.errors import EncoderError
 from embedsearch.records import EncoderInfo
 from embedsearch.settings import Device
@@ -199,6 +200,44 @@ def keep_copy(encoder: Encoder, index_folder: Path, *, anew: bool = False) -> bo
     shutil.rmtree(target, ignore_errors=True)
     beside.rename(target)
     return True
+
+
+def verify_copy(id_: str, index_folder: Path) -> None:
+    """Check the files of the copy in the index, and of the copies of its parts, where there are
+    such. Raises :class:`~embedsearch.errors.EncoderError` naming the first bad one."""
+    copy = index_folder / "encoders" / id_
+    if not copy.exists():
+        return
+    verify_files(copy)
+    for part, _ in compound_folder.parts_of(copy):
+        verify_copy(part, index_folder)
+
+
+def restore_copy(info: EncoderInfo, index_folder: Path) -> bool:
+    """Copy an encoder anew from where its spec leads, where that is the same encoder; of one made
+    of others, the parts. Returns whether all is sound then.
+
+    Raises :class:`~embedsearch.errors.EncoderError` where a spec leads nowhere.
+    """
+    folder = index_folder / "encoders" / info.id
+    for id_, spec in compound_folder.parts_of(folder) if _is_sound(folder) else ():
+        if not _is_sound(folder.parent / id_):
+            fresh = load(spec)
+            if fresh.info.id != id_ or not keep_copy(fresh, index_folder, anew=True):
+                return False
+    if _is_sound(folder):
+        return True
+    fresh = load(info.spec)
+    return fresh.info.id == info.id and keep_copy(fresh, index_folder, anew=True)
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether a copy is whole, and the encoder that its name says."""
+    try:
+        verify_files(folder)
+        return described_id(folder) == folder.name
+    except EncoderError:
+        return False
 
 
 def _files(folder: Path) -> Iterator[Path]:

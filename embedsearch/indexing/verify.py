@@ -147,16 +147,8 @@ def _compare(
 
 
 def _check_encoder(encoder: StoredEncoder, index_folder: Path) -> Iterator[Problem]:
-    copy = index_folder / "encoders" / encoder.info.id
-    if copy.exists():
-        from embedsearch.encoders.onnx import verify_files
-
-        try:
-            verify_files(copy)
-        except EmbedSearchError as error:
-            yield Problem("encoders", f"encoders/{encoder.info.id}: {error}")
-            return
     try:
+        registry.verify_copy(encoder.info.id, index_folder)
         registry.load_stored(encoder.info, index_folder)
     except EmbedSearchError as error:
         yield Problem("encoders", f"encoders/{encoder.info.id}: {error}")
@@ -167,9 +159,8 @@ def _restore_encoder(
 ) -> set[Problem]:
     """Copy the encoder anew from where its spec leads, where that is the same encoder."""
     try:
-        fresh = registry.load(encoder.info.spec)
+        if not registry.restore_copy(encoder.info, index_folder):
+            return set()
     except EmbedSearchError:
-        return set()
-    if fresh.info.id != encoder.info.id or not registry.keep_copy(fresh, index_folder, anew=True):
         return set()
     return {p for p in problems if p.where == "encoders" and encoder.info.id in p.what}
