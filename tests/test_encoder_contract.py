@@ -16,6 +16,7 @@ from embedsearch.encoders import registry
 from embedsearch.encoders.base import Encoder
 from embedsearch.errors import EncoderError, QueryError
 from embedsearch.images.decode import decode
+from embedsearch.index import Index
 
 KINDS = (
     "mini",
@@ -26,6 +27,12 @@ KINDS = (
     "timm of a layer, GeM",
     "torchvision",
     "torchvision of a layer, R-MAC",
+    "reduced",
+    "reduced, pictures only",
+    "joined",
+    "joined, pictures only, weighted",
+    "joined, then reduced",
+    "averaged",
 )
 
 
@@ -44,8 +51,31 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Encoder]:
         "torchvision": vision,
         "torchvision of a layer, R-MAC": f"{vision}?pool=rmac&layer=features.6",
     }
+    other = f"openclip:{torch_models.ARCH}@{torch_models.save_openclip(folder, seed=1)}"
+    specs["joined"] = f"mini+{timm}"
+    specs["joined, pictures only, weighted"] = f"{timm}?weight=2+{specs['folder']}"
+    specs["averaged"] = f"({specs['openclip']}+{other})?join=mean"
     made: dict[str, Encoder] = {kind: registry.load(spec) for kind, spec in specs.items()}
+    for kind, spec in (
+        ("reduced", "mini?dim=12"),
+        ("reduced, pictures only", f"{vision}?layer=features.6&dim=5"),
+        ("joined, then reduced", f"(mini+{specs['folder']})?dim=9"),
+    ):
+        made[kind] = registry.load(str(fitted(spec, folder / f"index {kind}")))
     return made | {"colour": ColourEncoder()}
+
+
+def fitted(spec: str, index_folder: Path) -> Path:
+    """The folder of an encoder that an index fitted on pictures of its own."""
+    photos = index_folder.with_name(f"photos of {index_folder.name}")
+    photos.mkdir()
+    random = np.random.default_rng(1)
+    for place in range(14):
+        pixels = random.integers(0, 256, (3, 4, 3), np.uint8)
+        Image.fromarray(pixels).resize((64, 48)).save(photos / f"{place}.png")
+    with Index(index_folder) as index:
+        index.add(photos, encoder=spec)
+        return index_folder / "encoders" / index.info().encoders[0].id
 
 
 @pytest.fixture(params=KINDS)
