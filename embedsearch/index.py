@@ -10,7 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING, BinaryIO, Literal, Self
 
 from embedsearch import settings
-from embedsearch.errors import QueryError
+from embedsearch.errors import EncoderError, OutputError, QueryError
 from embedsearch.records import Box, DuplicateReport, Hit, IndexInfo, IndexReport, Problem
 from embedsearch.search.engine import Engine
 from embedsearch.search.query import Query, embed
@@ -124,6 +124,64 @@ class Index:
                 stop=stop,
             )
             return replace(report, derived=derived)
+
+    def add_embeddings(
+        self,
+        folder: AnyPath,
+        *,
+        encoder: str | None = None,
+        device: Device = "auto",
+        workers: int | None = None,
+        wait_seconds: float = 0.0,
+        progress: Progress | None = None,
+        stop: Event | None = None,
+    ) -> IndexReport:
+        """Index the pictures that a folder in the layout of clip-retrieval has embeddings of.
+
+        The embeddings are taken as they are. ``encoder`` is the spec or id of the one that made
+        them, by default what the folder says; a few pictures are encoded anew to see that it is.
+        Pictures that are gone, or have changed since as far as the folder tells, are in the
+        report's ``failures``.
+
+        Raises :class:`~embedsearch.errors.DataError` for files that do not fit together,
+        :class:`~embedsearch.errors.EncoderError` for embeddings of another encoder, and
+        :class:`~embedsearch.errors.IndexLockedError`.
+        """
+        from embedsearch import __version__
+        from embedsearch.encoders import registry
+        from embedsearch.indexing.clip_retrieval import read_folder
+        from embedsearch.indexing.given import GivenRun
+        from embedsearch.indexing.progress import Silent
+        from embedsearch.store.ledger import Ledger
+        from embedsearch.store.lock import index_lock
+
+        given = read_folder(Path(os.fsdecode(folder)))
+        self.close()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (
+            index_lock(self.folder, wait_seconds=wait_seconds),
+            Ledger.open(self.folder / CATALOGUE) as ledger,
+        ):
+            named = encoder or _known(ledger, given.encoder_id) or given.encoder_spec
+            if named is None:
+                raise EncoderError(
+                    f"{given.path} does not say which encoder made its embeddings. Name it: "
+                    "--encoder SPEC (what clip-retrieval uses by default is "
+                    "openclip:ViT-B-32/openai)"
+                )
+            chosen = self._encoder_to_add(ledger, named, device, None)
+            run = GivenRun(
+                ledger,
+                chosen,
+                self.folder,
+                given,
+                version=__version__,
+                workers=settings.workers(workers),
+                progress=progress or Silent(),
+                stop=stop or Event(),
+            )
+            registry.keep_copy(chosen, self.folder)
+            return run.run()
 
     def forget(
         self, *paths: AnyPath, dry_run: bool = False, wait_seconds: float = 0.0
@@ -299,17 +357,27 @@ class Index:
             )
 
     def export(
-        self, out: Path | BinaryIO, format: Format = "jsonl", *, encoder: str | None = None
+        self,
+        out: Path | BinaryIO,
+        format: Format | Literal["clip-retrieval"] = "jsonl",
+        *,
+        encoder: str | None = None,
     ) -> int:
-        """Write one row a region to ``out``: csv, jsonl, npy or parquet. Returns the number of
-        rows."""
+        """Write one row a region to ``out``: csv, jsonl, npy or parquet, or a folder in the layout
+        of clip-retrieval. Returns the number of rows."""
+        from embedsearch.render.clip_retrieval import write_clip_retrieval
         from embedsearch.render.export import write_export
 
         catalogue = self._reader()
         with catalogue.snapshot():
             stored = catalogue.encoder(encoder)
             rows = catalogue.export_rows(stored)
-            return write_export(rows, format, out, stored.info.dim)
+            if format != "clip-retrieval":
+                return write_export(rows, format, out, stored.info.dim)
+            if not isinstance(out, Path):
+                raise OutputError("clip-retrieval is a folder: name it with --out DIR.")
+            at_most = catalogue.embedding_counts()[stored.info.id]
+            return write_clip_retrieval(rows, out, stored.info, at_most)
 
     def thumbnails(self) -> Thumbnails:
         """Small JPEGs of pictures, kept in the index folder where that can be written."""
@@ -352,7 +420,7 @@ class Index:
         return self._encoders[stored.info.id]
 
     def _encoder_to_add(
-        self, catalogue: Catalogue, spec: str | None, device: Device, fit: Fit
+        self, catalogue: Catalogue, spec: str | None, device: Device, fit: Fit | None
     ) -> Encoder:
         from embedsearch.encoders import registry
 
@@ -361,6 +429,11 @@ class Index:
             if spec is None or spec == one.info.id:
                 return registry.load_stored(one.info, self.folder, device)
         return registry.load(spec or settings.default_encoder(), device, fit)
+
+
+def _known(catalogue: Catalogue, encoder_id: str | None) -> str | None:
+    """``encoder_id`` where the index has that encoder."""
+    return next((one.info.id for one in catalogue.encoders() if one.info.id == encoder_id), None)
 
 
 def open(folder: AnyPath | None = None) -> Index:

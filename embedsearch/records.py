@@ -109,6 +109,8 @@ class IndexReport:
     """Embeddings computed by this run; copies, moved and touched pictures need none."""
     derived: int = 0
     """Embeddings made from those that other encoders have in the index; no picture was read."""
+    taken: int = 0
+    """Embeddings taken as they are from a folder in the layout of clip-retrieval."""
     failed: int = 0
     """Pictures under the roots of this run that cannot be used, old failures included."""
     failures: tuple[Failure, ...] = ()
@@ -157,6 +159,11 @@ class ExportRow:
     height: int
     taken_at: str | None
     embedding: Any = field(default=None, compare=False)
+    size: int = 0
+    """Bytes of the file."""
+    mtime_ns: int = 0
+    hash: str = ""
+    """Of the file's content, as the catalogue keeps it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ class ExportChoice(StrEnum):
     jsonl = "jsonl"
     npy = "npy"
     parquet = "parquet"
+    clip_retrieval = "clip-retrieval"
 
 
 def info(folder: options.IndexFolder = None, as_json: options.Json = False) -> None:
@@ -80,7 +81,12 @@ def models(as_json: options.Json = False) -> None:
 
 def export(
     out: Annotated[
-        Path, typer.Option("--out", metavar="PATH", help="The file to write; - is stdout.")
+        Path,
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="The file to write, or for clip-retrieval the folder; - is stdout.",
+        ),
     ],
     format: Annotated[
         ExportChoice, typer.Option("--format", help="csv has no embeddings.")
@@ -89,12 +95,16 @@ def export(
     encoder: options.Encoder = None,
     as_json: options.Json = False,
 ) -> None:
-    """Write every region of an index, with its embedding, to a file.
+    """Write every region of an index, with its embedding, to a file or a folder.
+
+    clip-retrieval writes a folder that clip-retrieval, autofaiss and embedding-reader read, and
+    that embedsearch index --from-clip-retrieval reads back.
 
     \b
     Examples:
       embedsearch export --format parquet --out photos.parquet
       embedsearch export --format csv --out - | head
+      embedsearch export --format clip-retrieval --out embeddings/
     """
     from embedsearch.index import Index
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from threading import Event
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -66,6 +66,15 @@ def index(
         int | None,
         typer.Option("--workers", metavar="N", min=1, help="Threads. Default: one a core."),
     ] = None,
+    given_folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-clip-retrieval",
+            metavar="FOLDER",
+            help="Take pictures and embeddings from img_emb/ and metadata/ in this folder; "
+            "--encoder names what made them.",
+        ),
+    ] = None,
     wait: options.Wait = 0.0,
     as_json: options.Json = False,
 ) -> None:
@@ -80,11 +89,17 @@ def index(
       embedsearch index ~/Pictures
       embedsearch index photos/ --index indexes/photos --exclude "*.gif"
       find /data -name "*.jpg" -print0 | embedsearch index -0
+      embedsearch index ~/Pictures --encoder "mini?dim=64"
+      embedsearch index --from-clip-retrieval embeddings/ --encoder openclip:ViT-B-32/openai
     """
     given: list[str | bytes | os.PathLike[str]] = list(paths or [])
     if stdin:
         given += [path for path in sys.stdin.buffer.read().split(b"\0") if path]
-    if not given:
+    if given_folder is not None and (given or stdin or exclude or force):
+        raise typer.BadParameter(
+            "--from-clip-retrieval names the pictures itself: no PATH, -0, --exclude or --force."
+        )
+    if not given and given_folder is None:
         raise typer.BadParameter("Name at least one picture or folder, or give paths with -0.")
     if enrich != "none":
         raise EmbedSearchError(
@@ -95,17 +110,18 @@ def index(
     from embedsearch.index import Index
 
     with _stop_on_signal() as stop, bar() as shown, Index(folder) as opened:
-        report = opened.add(
-            *given,
-            encoder=encoder,
-            exclude=exclude or (),
-            force=force,
-            device=device.value,
-            workers=workers,
-            wait_seconds=wait,
-            progress=shown,
-            stop=stop,
-        )
+        shared: dict[str, Any] = {
+            "encoder": encoder,
+            "device": device.value,
+            "workers": workers,
+            "wait_seconds": wait,
+            "progress": shown,
+            "stop": stop,
+        }
+        if given_folder is not None:
+            report = opened.add_embeddings(given_folder, **shared)
+        else:
+            report = opened.add(*given, exclude=exclude or (), force=force, **shared)
     if as_json:
         print_json(asdict(report))
     else:

@@ -72,7 +72,7 @@ class Worker:
             if isinstance(vector, PictureError):
                 found[place] = Looked(item, error=vector)
             else:
-                found[place] = Looked(item, _content(file, digest, decoded, vector))
+                found[place] = Looked(item, content_of(file, digest, decoded, vector))
         return found
 
     def _known(self, size: int, digest: str) -> bool:
@@ -100,7 +100,8 @@ class Worker:
             return [PictureError("encode", f"the encoder failed on it: {said}")]
 
 
-def _content(file: FileBytes, digest: str, decoded: Decoded, vector: Embeddings) -> Content:
+def content_of(file: FileBytes, digest: str, decoded: Decoded, vector: Embeddings) -> Content:
+    """What is stored of a file that was read, hashed, decoded and encoded."""
     return Content(
         size=file.size,
         mtime_ns=file.mtime_ns,

@@ -52,7 +52,7 @@ def write_export(rows: Iterable[ExportRow], fmt: Format, out: Path | BinaryIO, d
     if fmt == "npy":
         return _write_npy(rows, out, dim)
     if fmt == "parquet":
-        _require_pyarrow()
+        require_pyarrow()
     write = {"csv": _write_csv, "jsonl": _write_jsonl, "parquet": _write_parquet}[fmt]
     with _opened(out) as stream:
         return write(rows, stream, dim)
@@ -69,7 +69,7 @@ def _write_csv(rows: Iterable[ExportRow], stream: BinaryIO, dim: int) -> int:
     writer.writeheader()
     count = 0
     for row in rows:
-        writer.writerow(_facts(row) | {"box": ",".join(map(str, _box(row)))})
+        writer.writerow(facts(row) | {"box": ",".join(map(str, _box(row)))})
         count += 1
     text.detach()  # flushes, and leaves the stream open to its owner
     return count
@@ -81,8 +81,8 @@ def _write_jsonl(rows: Iterable[ExportRow], stream: BinaryIO, dim: int) -> int:
     array = ", ".join(["%.9g"] * dim)
     count = 0
     for row in rows:
-        numbers = array % tuple(_embedding(row, dim).tolist())
-        stream.write(_json(_facts(row))[:-1] + f', "embedding": [{numbers}]}}\n'.encode("ascii"))
+        numbers = array % tuple(embedding_of(row, dim).tolist())
+        stream.write(_json(facts(row))[:-1] + f', "embedding": [{numbers}]}}\n'.encode("ascii"))
         count += 1
     return count
 
@@ -97,27 +97,29 @@ def _write_npy(rows: Iterable[ExportRow], out: Path | BinaryIO, dim: int) -> int
     ):
         if not matrix.seekable():
             raise OutputError(f"{out} cannot hold the npy format: name a file.")
-        _write_npy_header(matrix, 0, dim)
+        write_npy_header(matrix, 0, dim)
         for row in rows:
-            matrix.write(_embedding(row, dim).tobytes())
-            paths.write(_json(_facts(row)) + b"\n")
+            matrix.write(embedding_of(row, dim).tobytes())
+            paths.write(_json(facts(row)) + b"\n")
             count += 1
         matrix.seek(0)
-        _write_npy_header(matrix, count, dim)
+        write_npy_header(matrix, count, dim)
     return count
 
 
-def _write_npy_header(stream: BinaryIO, count: int, dim: int) -> None:
+def write_npy_header(stream: BinaryIO, count: int, dim: int, dtype: str = "<f4") -> None:
+    """The header of a matrix (count, dim), as long for any ``count``."""
     # NumPy leaves room for the first axis to grow to 21 digits, so a later header fits over this.
-    header = {"descr": "<f4", "fortran_order": False, "shape": (count, dim)}
+    header = {"descr": dtype, "fortran_order": False, "shape": (count, dim)}
     np.lib.format.write_array_header_1_0(stream, header)
 
 
-def _require_pyarrow() -> None:
+def require_pyarrow(what: str = "Exporting to Parquet") -> None:
+    """Raises :class:`~embedsearch.errors.MissingExtraError` where it is not installed."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError("Exporting to Parquet", "parquet") from error
+        raise MissingExtraError(what, "parquet") from error
 
 
 def _write_parquet(rows: Iterable[ExportRow], stream: BinaryIO, dim: int) -> int:
@@ -140,9 +142,9 @@ def _write_parquet(rows: Iterable[ExportRow], stream: BinaryIO, dim: int) -> int
     )
     count = 0
     with pq.ParquetWriter(stream, schema, use_dictionary=["kind", "label"]) as writer:
-        for batch in _batches(rows, dim):
-            facts = [
-                _facts(row)
+        for batch in batches(rows, dim):
+            told = [
+                facts(row)
                 | {
                     "path": printable(row.path),
                     "path_bytes": os.fsencode(row.path),
@@ -150,11 +152,11 @@ def _write_parquet(rows: Iterable[ExportRow], stream: BinaryIO, dim: int) -> int
                 }
                 for row in batch
             ]
-            embeddings = np.stack([_embedding(row, dim) for row in batch])
+            embeddings = np.stack([embedding_of(row, dim) for row in batch])
             columns = [
                 pa.FixedSizeListArray.from_arrays(embeddings.ravel(), dim)
                 if field.name == "embedding"
-                else pa.array([fact[field.name] for fact in facts], field.type)
+                else pa.array([fact[field.name] for fact in told], field.type)
                 for field in schema
             ]
             writer.write_batch(pa.record_batch(columns, schema=schema))
@@ -162,14 +164,16 @@ def _write_parquet(rows: Iterable[ExportRow], stream: BinaryIO, dim: int) -> int
     return count
 
 
-def _batches(rows: Iterable[ExportRow], dim: int) -> Iterator[list[ExportRow]]:
+def batches(rows: Iterable[ExportRow], dim: int) -> Iterator[list[ExportRow]]:
+    """``rows`` in lists that take a few megabytes each."""
     size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // (4 * dim)))
     left = iter(rows)
     while batch := list(islice(left, size)):
         yield batch
 
 
-def _facts(row: ExportRow) -> dict[str, Any]:
+def facts(row: ExportRow) -> dict[str, Any]:
+    """What every format tells of a region."""
     return {
         "path": row.path,
         "kind": row.kind,
@@ -191,7 +195,8 @@ def _json(values: dict[str, Any]) -> bytes:
     return json.dumps(values, allow_nan=False).encode("ascii")
 
 
-def _embedding(row: ExportRow, dim: int) -> NDArray[np.float32]:
+def embedding_of(row: ExportRow, dim: int) -> NDArray[np.float32]:
+    """The embedding, little-endian. Raises ``ValueError`` unless it is ``dim`` finite numbers."""
     embedding = np.asarray(row.embedding, dtype="<f4")
     if embedding.shape != (dim,) or not np.isfinite(embedding).all():
         raise ValueError(

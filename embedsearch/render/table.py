@@ -231,7 +231,8 @@ def _pace(report: IndexReport) -> str:
     encoded = report.new + report.changed
     rate = f", {encoded / report.seconds:,.0f} pictures/s" if encoded and report.seconds else ""
     derived = f", {report.derived:,} embeddings from those in the index" if report.derived else ""
-    return f"{report.seconds:.1f} s{rate}{derived}"
+    taken = f", {report.taken:,} embeddings as they were given" if report.taken else ""
+    return f"{report.seconds:.1f} s{rate}{derived}{taken}"
 
 
 def _last_run(run: dict[str, Any]) -> str:

@@ -238,7 +238,7 @@ class Catalogue:
         while True:
             rows = self.connection.execute(
                 "select regions.id, roots.path, images.path, kind, x, y, w, h, label, width, "
-                "height, taken_at, number, vector from regions "
+                "height, taken_at, size, mtime_ns, hash, number, vector from regions "
                 "join images on images.id = image_id join roots on roots.id = root_id "
                 "join embeddings on embeddings.region_id = regions.id and encoder = ? "
                 "left join cluster_members on cluster_members.region_id = regions.id "
@@ -250,10 +250,22 @@ class Catalogue:
             last = rows[-1][0]
             vectors = _matrix([row[-1] for row in rows], encoder.info.dim)
             for row, vector in zip(rows, vectors, strict=True):
-                _, root, path, kind, x, y, w, h, label, width, height, taken_at, cluster, _ = row
+                _, root, path, kind, x, y, w, h, label, width, height, taken_at, *file = row
                 box: Box = (x, y, w, h)
+                size, mtime_ns, content_hash, cluster, _ = file
                 yield ExportRow(
-                    _path(root, path), kind, box, label, cluster, width, height, taken_at, vector
+                    path=_path(root, path),
+                    kind=kind,
+                    box=box,
+                    label=label,
+                    cluster=cluster,
+                    width=width,
+                    height=height,
+                    taken_at=taken_at,
+                    embedding=vector,
+                    size=size,
+                    mtime_ns=mtime_ns,
+                    hash=content_hash,
                 )
 
     # The index as a whole

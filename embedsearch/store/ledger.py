@@ -80,6 +80,19 @@ class Ledger(PictureWriter):
         )
         return self.encoder(info.id)
 
+    def is_current(
+        self, root: Root, path: bytes, size: int, mtime_ns: int, encoder: StoredEncoder
+    ) -> bool:
+        """Whether the picture at (root, relative path) is known just as it is on the disk, with an
+        embedding of ``encoder``."""
+        row = self.connection.execute(
+            "select 1 from images join regions on image_id = images.id and kind = 'image' "
+            "join embeddings on region_id = regions.id and encoder = ? where root_id = ? "
+            "and images.path = ? and size = ? and mtime_ns = ? and status = 'ok'",
+            (encoder.key, root.id, path, size, mtime_ns),
+        ).fetchone()
+        return row is not None
+
     def embed_regions(self, ids: Ids, rows: Matrix, encoder: StoredEncoder) -> None:
         """Give regions an embedding of ``encoder``, float32 (len(ids), dim); those that have one
         keep it."""
