@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, Self
 
 from embedsearch import settings
 from embedsearch.errors import EncoderError, OutputError, QueryError
-from embedsearch.records import Box, DuplicateReport, Hit, IndexInfo, IndexReport, Problem
+from embedsearch.records import (
+    Box,
+    DuplicateReport,
+    Hit,
+    IndexInfo,
+    IndexReport,
+    Model,
+    Problem,
+)
 from embedsearch.search.engine import Engine
 from embedsearch.search.query import Query, embed
 from embedsearch.settings import Device
@@ -355,6 +363,16 @@ class Index:
                 last_run=catalogue.last_run(),
                 failures=tuple(catalogue.failures()),
             )
+
+    def models(
+        self, specs: Sequence[str] = (), *, required: bool = True, device: Device = "auto"
+    ) -> list[Model]:
+        """The encoders in the box, those of this index, and those that ``specs`` name, with what
+        each costs. Where the index need not be there, it is left out unless it is."""
+        from embedsearch.explore.models import listed
+
+        there = required or (self.folder / CATALOGUE).exists()
+        return listed(specs, self._reader() if there else None, device)
 
     def export(
         self,

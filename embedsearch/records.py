@@ -38,6 +38,34 @@ class EncoderInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of trying an encoder on one photo, in a process of its own."""
+
+    milliseconds: float = 0.0
+    """For one photo, decoded already: the median of several."""
+    load_seconds: float = 0.0
+    peak_bytes: int = 0
+    """Memory of the process until the photo was encoded, PyTorch and all."""
+    words: tuple[tuple[str, float], ...] | None = None
+    """The nearest words and their cosines; None where the encoder knows no words."""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An encoder that can be named, and what it costs."""
+
+    info: EncoderInfo
+    where: Literal["box", "index", "named"]
+    runs_on: str
+    weight_bytes: int | None
+    """None where the weights are not to be seen without loading them."""
+    embeddings: int = 0
+    """How many the index has of it."""
+    trial: Trial | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """One picture file as the catalogue knows it."""
 

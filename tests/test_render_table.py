@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -18,8 +19,10 @@ from embedsearch.records import (
     Hit,
     IndexInfo,
     IndexReport,
+    Model,
     Problem,
     Signal,
+    Trial,
 )
 from embedsearch.render.table import (
     hits_table,
@@ -30,6 +33,7 @@ from embedsearch.render.table import (
     problems_table,
     shorten_middle,
     show,
+    trials_table,
 )
 
 MINI = EncoderInfo(
@@ -239,16 +243,35 @@ def test_problems_are_listed_with_their_state_and_none_is_said_plainly(
 
 
 def test_the_models_table_keeps_the_encoder_id_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = printed(models_table([MINI]), width=80, monkeypatch=monkeypatch)
+    model = Model(MINI, "box", "CPU", 9_000_000, embeddings=1234)
+    lines = printed(models_table([model]), width=80, monkeypatch=monkeypatch)
     assert lines[2].split()[:7] == [
         "mini",
         "mini-0123456789ab",
         "256",
         "yes",
-        "224",
-        "px",
-        "Apache-2.0",
+        "9.0",
+        "MB",
+        "CPU",
     ]
+    wide = printed(models_table([model]), width=None, monkeypatch=monkeypatch)
+    assert "the box, 1,234 pictures; 224 px; Apache-2.0; the encoder in the box" in wide[2]
+
+
+def test_the_trials_table_has_words_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    worked = Trial(12.34, 0.5, 90_000_000, (("dog", 0.812), ("puppy", 0.5)))
+    models = [
+        Model(MINI, "box", "CPU", None, trial=worked),
+        Model(MINI, "index", "CPU", None, trial=replace(worked, words=None)),
+        Model(MINI, "named", "CPU", None, trial=Trial(error="no weights")),
+        Model(MINI, "named", "CPU", None),
+    ]
+    lines = printed(trials_table(models), width=120, monkeypatch=monkeypatch)[2:]
+    for line, said in zip(
+        lines, ("dog 0.81, puppy 0.50", "pictures only", "cannot be tried: no weights"), strict=True
+    ):
+        assert said in line
+    assert "12.3 ms" in lines[0] and "0.5 s" in lines[0] and "90.0 MB" in lines[0]
 
 
 def test_a_plain_table_sets_numbers_to_the_right_and_leaves_none_empty(

@@ -6,12 +6,16 @@ import sys
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from embedsearch.commands import options
 from embedsearch.commands.output import print_json
+
+if TYPE_CHECKING:
+    from embedsearch.encoders.registry import Family
+    from embedsearch.records import Model
 
 
 class ExportChoice(StrEnum):
@@ -42,41 +46,104 @@ def info(folder: options.IndexFolder = None, as_json: options.Json = False) -> N
     show(info_panel(told))
 
 
-def models(as_json: options.Json = False) -> None:
-    """List the encoders that can be named with --encoder, and where each runs.
+def models(
+    photo: Annotated[
+        Path | None,
+        typer.Option(
+            "--try",
+            metavar="PHOTO",
+            help="Encode this photo with each: time, memory, nearest words.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option("--encoder", metavar="SPEC", help="Another encoder; may be repeated."),
+    ] = None,
+    folder: options.IndexFolder = None,
+    device: Annotated[
+        options.DeviceChoice, typer.Option("--device", help="Where the encoders run.")
+    ] = options.DeviceChoice.auto,
+    as_json: options.Json = False,
+) -> None:
+    """List the encoders that can be named with --encoder, what each costs, and where it runs.
+
+    Those in the box and those of the index are listed, and those named. With --try each is run on
+    a photo, in a process of its own; the nearest words are of a built-in vocabulary.
 
     \b
     Examples:
       embedsearch models
-      embedsearch models --json
+      embedsearch models --try photo.jpg
+      embedsearch models --try photo.jpg --encoder timm:convnext_tiny --encoder openclip:RN50/openai
     """
-    from embedsearch.encoders import registry
+    from embedsearch.encoders import cached, registry
+    from embedsearch.explore import models as explored
+    from embedsearch.index import Index
 
-    found = [registry.load(spec).info for spec in registry.in_the_box()]
+    with Index(folder) as opened:
+        found = opened.models(encoder or (), required=folder is not None, device=device.value)
+        index_folder = opened.folder
+    if photo is not None:
+        from embedsearch.images.decode import decode
+
+        decode(photo, 32)  # a photo that cannot be read is an error before anything is tried
+        found = [explored.tried(one, photo, index_folder, device.value) for one in found]
+    ready = cached.cached_specs()
     if as_json:
         families = [asdict(family) for family in registry.FAMILIES]
-        print_json({"models": [asdict(one) for one in found], "families": families})
+        print_json({"models": [_flat(one) for one in found], "families": families, "cached": ready})
         return
-    from embedsearch.render.table import models_table, plain_table, show
+    from embedsearch.render.table import models_table, plain_table, show, trials_table
 
+    if photo is not None:
+        show(trials_table(found))
+        return
     show(models_table(found))
-    print("\nIn the box: no download. Runs on: CPU.\n")
+    print()
     show(
         plain_table(
-            ("beside these", "texts", "runs on"),
+            ("beside these", "texts", "installed", "runs on"),
             [
                 *(
-                    (family.spec, "yes" if family.has_text else "no", family.runs_on)
+                    (
+                        family.spec,
+                        "yes" if family.has_text else "no",
+                        _version(family),
+                        family.runs_on,
+                    )
                     for family in registry.FAMILIES
                 ),
-                ("a folder that holds an encoder.json", "as it says", "CPU"),
+                ("a folder that holds an encoder.json", "as it says", "", "CPU"),
+                (
+                    "SPEC?dim=N  SPEC+SPEC  (SPEC+SPEC)?join=mean",
+                    "as its parts",
+                    "",
+                    "as its parts",
+                ),
             ],
         )
     )
+    if ready:
+        print("\nWeights on this machine: " + ", ".join(ready))
     print(
-        "Their weights are downloaded by the library, or named: @/path/to/checkpoint after the "
+        "\nOther weights are downloaded by the library, or named: @/path/to/checkpoint after the "
         "model.\nFor example: " + ", ".join(family.example for family in registry.FAMILIES)
     )
+
+
+def _flat(model: Model) -> dict[str, Any]:
+    """An encoder as one JSON object: what is known of it, then what it costs here."""
+    told = asdict(model)
+    return {**told.pop("info"), **told}
+
+
+def _version(family: Family) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(family.package)
+    except PackageNotFoundError:
+        return "no"
 
 
 def export(

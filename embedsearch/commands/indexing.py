@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
@@ -20,12 +19,6 @@ from embedsearch.commands.output import print_json
 from embedsearch.errors import EmbedSearchError
 
 INTERRUPTED = 130
-
-
-class DeviceChoice(StrEnum):
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def index(
@@ -60,8 +53,8 @@ def index(
         bool, typer.Option("--force", help="Read and encode every picture anew.")
     ] = False,
     device: Annotated[
-        DeviceChoice, typer.Option("--device", help="Where the encoder runs.")
-    ] = DeviceChoice.auto,
+        options.DeviceChoice, typer.Option("--device", help="Where the encoder runs.")
+    ] = options.DeviceChoice.auto,
     workers: Annotated[
         int | None,
         typer.Option("--workers", metavar="N", min=1, help="Threads. Default: one a core."),

@@ -39,6 +39,17 @@ class Compound:
     def info(self) -> EncoderInfo:
         return self._info
 
+    @property
+    def weight_bytes(self) -> int | None:
+        """Size of the weights of all parts, None where one does not tell."""
+        sizes = [getattr(part, "weight_bytes", None) for part in self.parts]
+        own = sum(map(len, self.files().values()))
+        return None if None in sizes else own + sum(size or 0 for size in sizes)
+
+    @property
+    def runs_on(self) -> str:
+        return ", ".join(dict.fromkeys(getattr(part, "runs_on", "CPU") for part in self.parts))
+
     def encode_images(self, images: Sequence[Pixels]) -> Embeddings:
         """Embed pictures, uint8 (H, W, 3) of any sizes: float32 (len(images), dim), unit rows."""
         return _nowhere_zero(self.derive([part.encode_images(images) for part in self.parts]))

@@ -52,6 +52,15 @@ class OnnxEncoder:
     def info(self) -> EncoderInfo:
         return self._info
 
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weight files. Raises :class:`OSError` where one is missing."""
+        return sum((self.folder / name).stat().st_size for name in self._about.hashes)
+
+    @property
+    def runs_on(self) -> str:
+        return "CPU"
+
     def encode_images(self, images: Sequence[Pixels]) -> Embeddings:
         """Embed pictures, uint8 (H, W, 3) of any sizes: float32 (len(images), dim), unit rows.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import open_clip
@@ -77,6 +77,22 @@ def load(spec: str, device: Device) -> TorchEncoder:
         ),
         device,
     )
+
+
+def cached(repositories: Collection[str]) -> list[str]:
+    """Specs whose weights are on this machine; ``repositories`` are those in the hub's cache."""
+    return [
+        f"openclip:{arch}/{tag}"
+        for arch, tag in open_clip.list_pretrained()
+        if _cached_file(get_pretrained_cfg(arch, tag), repositories)
+    ]
+
+
+def _cached_file(known: Mapping[str, Any], repositories: Collection[str]) -> str | None:
+    repository, _, name = known.get("hf_hub", "").rpartition("/")
+    if repository not in repositories:
+        return None
+    return cached_hub_file(repository, (name,) if name else _HUB_FILES)
 
 
 class _Texts:

@@ -37,19 +37,28 @@ class Family:
     spec: str
     example: str
     has_text: bool
+    package: str
+    """What is installed under which name."""
     runs_on: str = "CPU (float32), NVIDIA GPU (bfloat16)"
 
 
 FAMILIES = (
     Family(
-        "openclip", "openclip:ARCH/PRETRAINED", "openclip:convnext_base_w/laion2b_s13b_b82k", True
+        "openclip",
+        "openclip:ARCH/PRETRAINED",
+        "openclip:convnext_base_w/laion2b_s13b_b82k",
+        True,
+        "open_clip_torch",
     ),
-    Family("timm", "timm:MODEL?pool=POOL&layer=LAYER", "timm:convnext_tiny?pool=gem", False),
+    Family(
+        "timm", "timm:MODEL?pool=POOL&layer=LAYER", "timm:convnext_tiny?pool=gem", False, "timm"
+    ),
     Family(
         "torchvision",
         "torchvision:MODEL?pool=POOL&layer=LAYER",
         "torchvision:resnet50?pool=rmac&layer=layer3",
         False,
+        "torchvision",
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import timm
@@ -58,6 +59,16 @@ def load(spec: str, device: Device) -> TorchEncoder:
         ),
         device,
     )
+
+
+def cached(repositories: Collection[str]) -> list[str]:
+    """Specs whose weights are on this machine; ``repositories`` are those in the hub's cache."""
+    found = []
+    for name in timm.list_pretrained():
+        repository = timm.get_pretrained_cfg(name).hf_hub_id
+        if repository in repositories and cached_hub_file(repository, _HUB_FILES):
+            found.append(f"timm:{name}")
+    return found
 
 
 def _pretrained(spec: ModelSpec) -> Any:

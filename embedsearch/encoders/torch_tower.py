@@ -97,6 +97,17 @@ class TorchEncoder:
     def info(self) -> EncoderInfo:
         return self._info
 
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weights in memory, text tower included."""
+        return sum(value.nbytes for value in self._towers.model.state_dict().values())
+
+    @property
+    def runs_on(self) -> str:
+        if self._device.type == "cuda":
+            return f"GPU ({torch.cuda.get_device_name(self._device)})"
+        return "CPU"
+
     def encode_images(self, images: Sequence[Pixels]) -> Embeddings:
         """Embed pictures, uint8 (H, W, 3) of any sizes: float32 (len(images), dim), unit rows."""
         step = GPU_BATCH if self._device.type == "cuda" else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,18 @@ def load(spec: str, device: Device) -> TorchEncoder:
         ),
         device,
     )
+
+
+def cached(repositories: Collection[str]) -> list[str]:
+    """Specs whose weights are on this machine. (``repositories`` of the hub are not asked.)"""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    there = {file.name for file in folder.glob("*.pth")} if folder.is_dir() else set()
+    return [
+        f"torchvision:{model}?weights={name}"
+        for model in models.list_models(module=torchvision.models)
+        for name, weights in models.get_model_weights(model).__members__.items()
+        if Path(weights.url).name in there
+    ]
 
 
 def _weights(spec: ModelSpec) -> Any:

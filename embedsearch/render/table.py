@@ -19,13 +19,14 @@ from rich.table import Table
 from rich.text import Text
 
 from embedsearch.records import (
-    EncoderInfo,
     Failure,
     Hit,
     IndexInfo,
     IndexReport,
+    Model,
     Problem,
     Signal,
+    Trial,
 )
 from embedsearch.render.names import printable
 
@@ -163,23 +164,59 @@ def problems_table(problems: Sequence[Problem]) -> RenderableType:
     return table
 
 
-def models_table(encoders: Iterable[EncoderInfo]) -> Table:
-    """The encoders one can name, with what each can do."""
+def models_table(models: Iterable[Model]) -> Table:
+    """The encoders one can name, with what each can do and costs."""
     return plain_table(
-        ("spec", "id", "dim", "texts", "input", "licence", "description"),
+        ("spec", "id", "dim", "texts", "weights", "runs on", "where and what"),
         (
             (
-                encoder.spec,
-                encoder.id,
-                encoder.dim,
-                "yes" if encoder.has_text else "no",
-                f"{encoder.input_size} px",
-                encoder.licence,
-                encoder.description,
+                one.info.spec,
+                one.info.id,
+                one.info.dim,
+                "yes" if one.info.has_text else "no",
+                None if one.weight_bytes is None else _size(one.weight_bytes),
+                one.runs_on,
+                f"{_place(one)}; {one.info.input_size} px; {one.info.licence}; "
+                f"{one.info.description}",
             )
-            for encoder in encoders
+            for one in models
         ),
     )
+
+
+def trials_table(models: Iterable[Model]) -> Table:
+    """What each encoder made of one photo: time, memory, nearest words."""
+    return plain_table(
+        ("spec", "a photo", "first", "memory", "runs on", "nearest words"),
+        (
+            (one.info.spec, *_trial(one.trial, one.runs_on))
+            for one in models
+            if one.trial is not None
+        ),
+    )
+
+
+def _trial(trial: Trial, runs_on: str) -> tuple[str, ...]:
+    if trial.error is not None:
+        return ("", "", "", "", f"cannot be tried: {trial.error}")
+    if trial.words is None:
+        nearest = "knows pictures only, no words"
+    else:
+        nearest = ", ".join(f"{word} {score:.2f}" for word, score in trial.words)
+    return (
+        f"{trial.milliseconds:.1f} ms",
+        f"{trial.load_seconds:.1f} s",
+        _size(trial.peak_bytes),
+        runs_on,
+        nearest,
+    )
+
+
+def _place(model: Model) -> str:
+    if model.where == "named":
+        return "named"
+    held = f"{model.embeddings:,} pictures" if model.embeddings else ""
+    return ", ".join(filter(None, ("the box" if model.where == "box" else "the index", held)))
 
 
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
