@@ -273,7 +273,10 @@ def _from_folder(folder: Path, spec: str, device: Device) -> Encoder:
             folder, spec, lambda part: _stored(part[0], part[1], folder.parent, device)
         )
     if device == "cuda":
-        raise EncoderError(f"{spec} is made for CPUs and does not run on a GPU; use --device cpu.")
+        raise EncoderError(
+            f"{spec} is made for CPUs and does not run on a GPU; use --device cpu, or, where it is "
+            "joined with others, --device auto."
+        )
     from embedsearch.encoders.onnx import OnnxEncoder
 
     return OnnxEncoder(folder, spec=spec)
