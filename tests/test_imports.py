@@ -71,6 +71,13 @@ def test_a_mixture_of_words_costs_no_more_and_one_with_a_picture_its_image_tower
     assert literal & (HEAVY | {"PIL"}) == set()
 
 
+def test_a_query_of_fewer_dimensions_costs_no_more(index: Path) -> None:
+    photos = index.parent / "photos"
+    imported_by("index", photos, "--encoder", "mini?dim=2", "--index", index)
+    loaded = imported_by("search", "red", "--encoder", "mini?dim=2", "--json", "--index", index)
+    assert loaded & (HEAVY | {"rich", "PIL", "jinja2", "pydantic"}) == set()
+
+
 def test_a_table_costs_rich_and_nothing_else(index: Path) -> None:
     loaded = imported_by("search", "a red picture", "--index", index)
     assert loaded & (HEAVY | {"PIL", "jinja2"}) == set()
