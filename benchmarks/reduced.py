@@ -33,6 +33,8 @@ from embedsearch.training.evaluate.captions import captions_figures
 from embedsearch.training.evaluate.ground_truth import encode_files, encode_texts, read_json_lines
 
 DIMS = (128, 64, 32)
+FEWER = (128, 256, 512, 1024)
+"""Pictures to fit on, where not on all."""
 SCANNED = 100_000
 Rows = NDArray[np.float32]
 
@@ -99,7 +101,8 @@ def reductions(rows: Rows, dim: int) -> dict[str, Callable[[Rows], Rows]]:
     mean = rows.mean(axis=0)
     centred = best_axes(moment(rows - mean), dim)
     spread = np.sqrt(((rows - mean) @ centred.T).var(axis=0))
-    return {
+    fewer = {f"{dim}, fitted on {count:,}": on(rows, count, dim) for count in FEWER}
+    return fewer | {
         f"{dim}": lambda some: unit(some @ axes.T),
         f"{dim}, centred": lambda some: unit((some - mean) @ centred.T),
         f"{dim}, centred, half whitened": lambda some: unit(
@@ -107,6 +110,13 @@ def reductions(rows: Rows, dim: int) -> dict[str, Callable[[Rows], Rows]]:
         ),
         f"{dim}, centred, whitened": lambda some: unit((some - mean) @ centred.T / spread),
     }
+
+
+def on(rows: Rows, count: int, dim: int) -> Callable[[Rows], Rows]:
+    """What embedsearch does where it finds only ``count`` pictures to fit on."""
+    some = rows[np.random.default_rng(0).choice(len(rows), count, replace=False)]
+    axes = best_axes(moment(some), dim)
+    return lambda wanted: unit(wanted @ axes.T)
 
 
 def unit(rows: Rows) -> Rows:

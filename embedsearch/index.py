@@ -131,7 +131,8 @@ class Index:
                 progress=progress,
                 stop=stop,
             )
-            return replace(report, derived=derived)
+            warnings = (*fit.warnings, *report.warnings)
+            return replace(report, derived=derived, warnings=warnings)
 
     def add_embeddings(
         self,

@@ -48,6 +48,8 @@ class Trial:
     """Memory of the process until the photo was encoded, PyTorch and all."""
     words: tuple[tuple[str, float], ...] | None = None
     """The nearest words and their cosines; None where the encoder knows no words."""
+    runs_on: str | None = None
+    """Where it ran; None where the encoder does not tell."""
     error: str | None = None
 
 

@@ -144,13 +144,13 @@ def test_a_reduction_outside_an_index_says_where_it_is_fitted() -> None:
 def test_an_index_of_the_whole_encoder_is_converted_without_reading_a_picture(
     index_folder: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fitting, "PER_AXIS", 1)
     with Index(index_folder) as index:
         index.add(photos, encoder="colour")
-        for photo in photos.iterdir():
-            photo.chmod(0)  # the superuser reads it all the same; the counts tell
+        monkeypatch.setattr(fitting, "decode", None)
         report = index.add(photos, encoder="colour?dim=9")
         assert (report.derived, report.encoded, report.unchanged) == (11, 0, 11)
+        (warning,) = report.warnings
+        assert warning.startswith("dim=9 was fitted on 11 pictures; 1,024 make better axes.")
         assert [one.spec for one in index.info().encoders] == ["colour", "colour?dim=9"]
         for word in COLOURS:
             best, *_ = index.search(word, encoder="colour?dim=9", k=1)
@@ -164,12 +164,13 @@ def test_a_first_run_fits_on_a_sample_and_a_later_one_keeps_the_axes(
 ) -> None:
     with Index(index_folder) as index:
         (photos / "bad.png").write_bytes(b"no picture")
-        report = index.add(photos, encoder="colour?dim=6")
+        report = index.add(photos, encoder="colour?dim=2")
         assert (report.new, report.encoded, report.derived, report.failed) == (11, 11, 0, 1)
+        assert report.warnings == (), "four pictures an axis will do"
         (before,) = index.info().encoders
-        assert (before.dim, before.spec) == (6, "colour?dim=6")
+        assert (before.dim, before.spec) == (2, "colour?dim=2")
         png(photos / "pink.png", (250, 150, 180))
-        assert index.add(photos, encoder="colour?dim=6").new == 1
+        assert index.add(photos, encoder="colour?dim=2").new == 1
         assert index.add(photos).unchanged == 12
         assert [one.id for one in index.info().encoders] == [before.id]
 
@@ -184,6 +185,20 @@ def test_pictures_that_the_whole_encoder_met_later_are_converted_too(
         index.add(photos, encoder="colour")
         report = index.add(photos, encoder="colour?dim=6")
         assert (report.derived, report.encoded, report.unchanged) == (1, 0, 12)
+
+
+@pytest.mark.usefixtures("colour_package")
+def test_what_little_the_index_holds_is_not_fitted_on_where_there_is_more(
+    index_folder: Path, photos: Path
+) -> None:
+    with Index(index_folder) as index:
+        index.add(photos / "red.png", photos / "blue.png", encoder="colour")
+        with pytest.raises(EncoderError, match="here are only 2 that"):
+            index.add(photos / "red.png", encoder="colour?dim=3")
+        report = index.add(photos, encoder="colour?dim=3")
+        assert (report.new, report.derived, report.warnings[0][:25]) == (
+            9, 2, "dim=3 was fitted on 11 pi"
+        )  # fmt: skip
 
 
 @pytest.mark.usefixtures("colour_package")

@@ -92,6 +92,8 @@ def test_a_spec_is_taken_apart(spec: str, expected: Tree) -> None:
         ("mini?weight=0+timm:x", "weight=0 is no number above 0"),
         ("mini?weight=nan+timm:x", "weight=nan is no number above 0"),
         ("mini?weight=inf+timm:x", "weight=inf is no number above 0"),
+        ("(mini+mini?weight=2", "a bracket is not closed"),
+        ("(mini", "a bracket is not closed"),
         ("(mini)?join=mean", "join= belongs to several encoders"),
         ("(mini+timm:x)?join=sum", "join=sum is not understood; join=mean is"),
         ("(mini+timm:x)?pool=gem", "takes dim=, weight= and join=, not pool=gem"),

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from embedsearch.commands.app import app
 from embedsearch.encoders import registry
 from embedsearch.encoders.cached import cached_specs
-from embedsearch.errors import EncoderError, IndexNotFoundError, PictureError
+from embedsearch.errors import EncoderError, IndexNotFoundError, QueryError
 from embedsearch.explore.models import listed, tried
 from embedsearch.index import Index
 
@@ -100,7 +100,7 @@ def test_a_photo_is_tried_with_each_and_words_come_from_those_that_know_words(
     assert scores == sorted(scores, reverse=True)
     assert other["words"] is None
     for trial in (mini, other):
-        assert trial["error"] is None
+        assert (trial["error"], trial["runs_on"]) == (None, "CPU")
         assert 0 < trial["milliseconds"] < 60_000 and trial["load_seconds"] > 0
         assert 20e6 < trial["peak_bytes"] < 4e9
     assert other["peak_bytes"] < mini["peak_bytes"] + 50e6, "each has a process of its own"
@@ -108,7 +108,8 @@ def test_a_photo_is_tried_with_each_and_words_come_from_those_that_know_words(
 
 def test_a_photo_that_cannot_be_read_is_an_error_before_anything_is_tried(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    assert isinstance(run("--try", str(tmp_path / "bad.jpg")).exception, PictureError)
+    bad = run("--try", str(tmp_path / "bad.jpg")).exception
+    assert isinstance(bad, QueryError) and "bad.jpg cannot be tried: " in str(bad)
     assert isinstance(run("--encoder", "nothing").exception, EncoderError)
 
 

@@ -84,9 +84,7 @@ def models(
         found = opened.models(encoder or (), required=folder is not None, device=device.value)
         index_folder = opened.folder
     if photo is not None:
-        from embedsearch.images.decode import decode
-
-        decode(photo, 32)  # a photo that cannot be read is an error before anything is tried
+        explored.check_photo(photo)
         found = [explored.tried(one, photo, index_folder, device.value) for one in found]
     ready = cached.cached_specs()
     if as_json:

@@ -120,6 +120,8 @@ def _base(part: str) -> str:
 def _part(part: str, spec: str, is_whole: Callable[[str], bool]) -> tuple[Tree, float | None]:
     """A part and its weight, ``None`` where it has none of its own."""
     grouped = part.startswith("(") and _base(part).endswith(")")
+    if part.startswith("(") and not grouped:
+        raise EncoderError(f"{spec!r}: a bracket is not closed, as it is in (A+B)?dim=64.")
     ours = ("dim", "weight", "join") if grouped else ("dim", "weight")
     base, options, theirs = _options(part, spec, ours)
     way: Way = "concat"

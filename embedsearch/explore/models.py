@@ -12,7 +12,7 @@ from pathlib import Path
 
 from embedsearch.encoders import compound_folder, registry
 from embedsearch.encoders.base import Encoder
-from embedsearch.errors import EncoderError
+from embedsearch.errors import EncoderError, PictureError, QueryError
 from embedsearch.records import EncoderInfo, Model, Trial
 from embedsearch.settings import Device
 from embedsearch.store.catalogue import Catalogue
@@ -39,6 +39,16 @@ def listed(specs: Sequence[str], catalogue: Catalogue | None, device: Device) ->
             named = registry.load(spec, device)
             found[named.info.id] = _model(named, "named")
     return list(found.values())
+
+
+def check_photo(photo: Path) -> None:
+    """Raises :class:`~embedsearch.errors.QueryError` for a photo that nothing can be tried on."""
+    from embedsearch.images.decode import decode
+
+    try:
+        decode(photo, 32)
+    except PictureError as error:
+        raise QueryError(f"{photo} cannot be tried: {error.reason}.") from error
 
 
 def tried(model: Model, photo: Path, index_folder: Path | None, device: Device) -> Model:

@@ -56,6 +56,7 @@ def _try(asked: dict[str, Any]) -> Trial:
         load_seconds=loaded,
         peak_bytes=_peak_bytes(),
         words=_nearest(encoder, row) if info.has_text else None,
+        runs_on=getattr(encoder, "runs_on", None),
     )
 
 

@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -25,10 +25,13 @@ from embedsearch.store.catalogue import StoredEncoder
 from embedsearch.store.derived import all_embeddings, derive_embeddings
 from embedsearch.store.ledger import Ledger
 
-SAMPLE = 2048
-"""Pictures that are encoded to fit on, where the index holds too few embeddings."""
+ENOUGH = 1024
 PER_AXIS = 4
-"""Embeddings an axis that suffice to fit on; docs/encoders.md has the figures."""
+"""Embeddings that suffice to fit on: so many, or so many for each axis, where that is more;
+docs/encoders.md has the figures."""
+SAMPLE = 2048
+"""Pictures that are encoded to fit on, where the index holds too few embeddings, or
+:data:`PER_AXIS` for each axis."""
 
 
 class FittingStoppedError(Exception):
@@ -50,6 +53,8 @@ class Fitting:
     workers: int = 1
     progress: Progress | None = None
     stop: Event | None = None
+    warnings: list[str] = field(default_factory=list)
+    """What the user should be told of what was fitted."""
 
     def __call__(self, base: Encoder, dim: int) -> ReducedEncoder:
         """Raises :class:`~embedsearch.errors.EncoderError` where there are too few pictures, and
@@ -65,19 +70,25 @@ class Fitting:
                 f"dim={dim} takes at least {dim} pictures to be fitted on, and here are only "
                 f"{count} that can be used. Index more at once, or leave dim= out."
             )
+        if count < PER_AXIS * dim:
+            self.warnings.append(
+                f"dim={dim} was fitted on {count:,} pictures; {max(ENOUGH, PER_AXIS * dim):,} make "
+                "better axes. What is fitted stays: with more pictures, begin a new index."
+            )
         return ReducedEncoder(base, best_axes(moment, dim))
 
     def _moment(self, base: Encoder, dim: int) -> tuple[NDArray[np.float64], int]:
         """Second moment of the embeddings to fit on, and how many those are."""
         held = _of(self.ledger, base)
-        enough = PER_AXIS * dim
-        if held is not None and len(self.ledger.region_ids(held)) >= enough:
-            return _second_moment(all_embeddings(self.ledger, held), base.info.dim)
-        return _second_moment(self._sample(base, max(SAMPLE, enough)), base.info.dim)
+        there = 0 if held is None else len(self.ledger.region_ids(held))
+        if held is None or there < max(ENOUGH, PER_AXIS * dim):
+            chosen = _drawn(self._files(), max(SAMPLE, PER_AXIS * dim))
+            if held is None or len(chosen) > 2 * there:
+                return _second_moment(self._encoded(base, chosen), base.info.dim)
+        return _second_moment(all_embeddings(self.ledger, held), base.info.dim)
 
-    def _sample(self, base: Encoder, size: int) -> Iterator[Embeddings]:
-        """Embeddings of up to ``size`` pictures, drawn evenly from all that will be indexed."""
-        chosen = _drawn(self._files(), size)
+    def _encoded(self, base: Encoder, chosen: Sequence[bytes]) -> Iterator[Embeddings]:
+        """Embeddings of those pictures that can be used, row by row."""
         progress = self.progress or Silent()
         progress.begin(len(chosen))
 

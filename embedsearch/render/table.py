@@ -207,7 +207,7 @@ def _trial(trial: Trial, runs_on: str) -> tuple[str, ...]:
         f"{trial.milliseconds:.1f} ms",
         f"{trial.load_seconds:.1f} s",
         _size(trial.peak_bytes),
-        runs_on,
+        trial.runs_on or runs_on,
         nearest,
     )
 
