@@ -10,7 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING, BinaryIO, Literal, Self
 
 from embedsearch import settings
-from embedsearch.errors import EncoderError, OutputError, QueryError
+from embedsearch.errors import OutputError, QueryError
 from embedsearch.records import (
     Box,
     DuplicateReport,
@@ -159,7 +159,7 @@ class Index:
         from embedsearch import __version__
         from embedsearch.encoders import registry
         from embedsearch.indexing.clip_retrieval import read_folder
-        from embedsearch.indexing.given import GivenRun
+        from embedsearch.indexing.given import GivenRun, encoder_named
         from embedsearch.indexing.progress import Silent
         from embedsearch.store.ledger import Ledger
         from embedsearch.store.lock import index_lock
@@ -171,13 +171,7 @@ class Index:
             index_lock(self.folder, wait_seconds=wait_seconds),
             Ledger.open(self.folder / CATALOGUE) as ledger,
         ):
-            named = encoder or _known(ledger, given.encoder_id) or given.encoder_spec
-            if named is None:
-                raise EncoderError(
-                    f"{given.path} does not say which encoder made its embeddings. Name it: "
-                    "--encoder SPEC (what clip-retrieval uses by default is "
-                    "openclip:ViT-B-32/openai)"
-                )
+            named = encoder_named(given, ledger, encoder)
             chosen = self._encoder_to_add(ledger, named, device, None)
             run = GivenRun(
                 ledger,
@@ -448,11 +442,6 @@ class Index:
             if spec is None or spec == one.info.id:
                 return registry.load_stored(one.info, self.folder, device)
         return registry.load(spec or settings.default_encoder(), device, fit)
-
-
-def _known(catalogue: Catalogue, encoder_id: str | None) -> str | None:
-    """``encoder_id`` where the index has that encoder."""
-    return next((one.info.id for one in catalogue.encoders() if one.info.id == encoder_id), None)
 
 
 def open(folder: AnyPath | None = None) -> Index:

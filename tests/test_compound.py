@@ -16,7 +16,7 @@ from encoder_folder import make_encoder_folder
 
 from embedsearch.encoders import compound_folder, registry
 from embedsearch.encoders.compound import JoinedEncoder, ReducedEncoder, best_axes
-from embedsearch.errors import EncoderError, QueryError
+from embedsearch.errors import DataError, EncoderError, QueryError
 from embedsearch.index import Index
 from embedsearch.indexing import fitting
 
@@ -207,6 +207,8 @@ def test_too_few_pictures_to_fit_on_are_an_error_that_counts_them(
 ) -> None:
     with Index(index_folder) as index, pytest.raises(EncoderError, match="here are only 11 that"):
         index.add(photos, encoder="colour?dim=12")
+    with Index(index_folder) as index, pytest.raises(DataError, match=r"no file or folder .*none"):
+        index.add(photos / "none", encoder="colour?dim=12")
 
 
 @pytest.mark.usefixtures("colour_package")

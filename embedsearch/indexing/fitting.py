@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from embedsearch.encoders import compound_folder
 from embedsearch.encoders.base import Embeddings, Encoder
 from embedsearch.encoders.compound import Compound, ReducedEncoder, best_axes
-from embedsearch.errors import EncoderError, PictureError
+from embedsearch.errors import DataError, EncoderError, PictureError
 from embedsearch.images.decode import decode
 from embedsearch.images.scan import scan
 from embedsearch.indexing.progress import Progress, Silent
@@ -113,6 +113,8 @@ class Fitting:
         own = {os.fsencode(self.index_folder.absolute()), os.fsencode(self.index_folder.resolve())}
         for path in self.paths:
             absolute = os.path.abspath(path)
+            if not os.path.lexists(absolute) and not self.ledger.knows_under(absolute):
+                raise DataError(f"There is no file or folder {os.fsdecode(absolute)}.")
             folder = absolute if os.path.isdir(absolute) else os.path.dirname(absolute)
             ignored: Callable[[bytes, str], None] = lambda path, reason: None  # noqa: E731
             for file in scan(absolute, exclude=self.exclude, skip=own, on_failure=ignored):

@@ -182,6 +182,19 @@ class GivenRun:
         )
 
 
+def encoder_named(given: ClipRetrievalFolder, ledger: Ledger, asked: str | None) -> str:
+    """Spec or id of the encoder that made the embeddings: the one ``asked`` for, else the one that
+    the folder names. Raises :class:`~embedsearch.errors.EncoderError` where nobody says."""
+    known = [one.info.id for one in ledger.encoders() if one.info.id == given.encoder_id]
+    named = asked or next(iter(known), None) or given.encoder_spec
+    if named is None:
+        raise EncoderError(
+            f"{given.path} does not say which encoder made its embeddings. Name it: --encoder SPEC "
+            "(what clip-retrieval uses by default is openclip:ViT-B-32/openai)"
+        )
+    return named
+
+
 def _changed(row: GivenRow, size: int, mtime_ns: int) -> str | None:
     if row.size is None or row.mtime_ns is None or (row.size, row.mtime_ns) == (size, mtime_ns):
         return None
