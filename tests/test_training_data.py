@@ -120,23 +120,38 @@ def test_without_shared_groups_the_loss_is_clips() -> None:
     right = torch.arange(6)
     logits = scale * images @ texts.T
     expected = (cross_entropy(logits, right) + cross_entropy(logits.T, right)) / 2
-    torch.testing.assert_close(grouped_info_nce(images, texts, right, scale), expected)
+    got = grouped_info_nce(images, texts, right, scale, torch.ones(6))
+    torch.testing.assert_close(got, expected)
 
 
 def test_the_loss_of_two_pairs_is_as_worked_out_by_hand() -> None:
     eye = torch.eye(2)
     # Each row is (1, 0) times 2, so the right one has probability e^2 / (e^2 + 1).
-    alone = grouped_info_nce(eye, eye, torch.tensor([0, 1]), torch.tensor(2.0))
+    even = torch.ones(2)
+    alone = grouped_info_nce(eye, eye, torch.tensor([0, 1]), 2.0, even)
     assert alone.item() == pytest.approx(np.log(1 + np.exp(-2)))
     # In one group, both are as right: half of -log p(2) and half of -log p(0).
-    shared = grouped_info_nce(eye, eye, torch.tensor([3, 3]), torch.tensor(2.0))
+    shared = grouped_info_nce(eye, eye, torch.tensor([3, 3]), 2.0, even)
     assert shared.item() == pytest.approx(np.log(1 + np.exp(-2)) + 1)
+
+
+def test_a_pair_counts_in_proportion_to_its_weight() -> None:
+    images = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    texts = torch.tensor([[1.0, 0.0], [1.0, 0.0]])  # right for the first, wrong for the second
+    right = torch.tensor([0, 1])
+    only = [grouped_info_nce(images, texts, right, 2.0, torch.eye(2)[n]).item() for n in (0, 1)]
+    # First: log 2 by texts, log 2 by images. Second: log 2 as both texts fit as badly, and
+    # -log of e^0 / (e^2 + e^0).
+    assert only[0] == pytest.approx((np.log(2) + np.log(1 + np.exp(-2))) / 2)
+    assert only[1] == pytest.approx((np.log(2) + np.log(1 + np.exp(2))) / 2)
+    both = grouped_info_nce(images, texts, right, 2.0, torch.tensor([3.0, 1.0])).item()
+    assert both == pytest.approx((3 * only[0] + only[1]) / 4)
 
 
 def test_pairs_of_one_label_are_not_driven_apart() -> None:
     """Two photos of one thing with one text: at the best point the loss pulls them nowhere."""
     images = torch.tensor([[1.0, 0.0], [1.0, 0.0]], requires_grad=True)
     texts = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    grouped_info_nce(images, texts, torch.tensor([0, 0]), torch.tensor(5.0)).backward()
+    grouped_info_nce(images, texts, torch.tensor([0, 0]), 5.0, torch.ones(2)).backward()
     assert images.grad is not None
     torch.testing.assert_close(images.grad, torch.zeros(2, 2), atol=1e-6, rtol=0)

@@ -20,7 +20,7 @@ from embedsearch.training.data import Photo
 from embedsearch.training.encoder_files import write_encoder
 from embedsearch.training.export import attach_head
 from embedsearch.training.fit import Recipe, Texts, fit_heads, scale_features
-from embedsearch.training.heads import MAX_SCALE, Heads
+from embedsearch.training.heads import MAX_SCALE, SMALLEST_DEVIATION, Heads, ImageHead
 from embedsearch.training.token_table import TokenTable, quantize_rows, read_potion
 
 WORDS = ["red", "blue", "green", "grey"]
@@ -130,6 +130,22 @@ def test_the_temperature_cannot_fall_without_end(table) -> None:
     assert heads.scale().item() == MAX_SCALE
 
 
+def test_the_image_head_standardises_each_channel_and_folds_into_one_layer() -> None:
+    features = torch.randn(50, 1280, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    features[:, 5] = 0.25  # a channel that never changes is not blown up
+    head = ImageHead(DIM, dropout=0.0)
+    head.standardise(features)
+    standard = (features - head.mean) / head.deviation
+    torch.testing.assert_close(standard.mean(0), torch.zeros(1280), atol=1e-5, rtol=0)
+    torch.testing.assert_close(standard.std(0)[:5], torch.ones(5), atol=1e-5, rtol=0)
+    assert head.deviation[5].item() == pytest.approx(SMALLEST_DEVIATION)
+    weight, bias = (torch.from_numpy(array) for array in head.folded())
+    with torch.no_grad():
+        expected = head(features)
+    got = torch.nn.functional.normalize(features @ weight.T + bias, dim=1)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
+
+
 def test_features_are_scaled_to_one_a_channel() -> None:
     scaled = scale_features(np.full((2, 3, 1280), 5, np.float16))
     torch.testing.assert_close(scaled, torch.ones(2, 3, 1280))
@@ -203,11 +219,9 @@ def backbone() -> onnx.ModelProto:
 
 def test_what_is_written_encodes_as_the_heads_do(tmp_path: Path, photos, features, table) -> None:
     heads, trained = fitted(photos, features, table, replace(RECIPE, epochs=3))
-    linear = heads.image.linear
-    weight, bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
     about = write_encoder(
         tmp_path / "made",
-        attach_head(backbone(), weight, bias),
+        attach_head(backbone(), *heads.image.folded()),
         trained,
         heads.text,
         name="tiny",

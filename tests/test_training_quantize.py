@@ -196,11 +196,22 @@ def test_no_two_weights_that_a_kernel_adds_can_leave_16_bits(weight: np.ndarray)
 
 @settings(max_examples=100, deadline=None)
 @given(WEIGHTS)
-def test_no_weight_is_clipped_and_no_step_is_wider_than_that_of_7_bits(weight: np.ndarray) -> None:
+def test_no_step_is_wider_than_that_of_7_bits_and_little_is_clipped(weight: np.ndarray) -> None:
     peak = np.abs(weight).reshape(len(weight), -1).max(axis=1)
     scales, peak = weight_scales(weight, depthwise=False)[peak > 0], peak[peak > 0]
-    assert (scales >= peak / 127 * (1 - 1e-6)).all()
-    assert (scales <= peak / 63 * (1 + 1e-6)).all()
+    assert (scales >= 0.6 * peak / 127 * (1 - 1e-6)).all()
+    assert (scales <= 2 * peak / 127 * (1 + 1e-6)).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(WEIGHTS)
+def test_rounding_errs_no_more_than_the_widest_safe_step_would(weight: np.ndarray) -> None:
+    def error(scales: np.ndarray) -> np.ndarray:
+        steps = scales.reshape(-1, 1)
+        return ((whole_steps(weight, scales) * steps - weight.reshape(len(weight), -1)) ** 2).sum(1)
+
+    widest = np.maximum(np.abs(weight).reshape(len(weight), -1).max(axis=1), 1e-30) * 2 / 127
+    assert (error(weight_scales(weight, depthwise=False)) <= error(widest) * (1 + 1e-4)).all()
 
 
 def test_weights_of_all_sizes_keep_more_than_7_bits() -> None:
@@ -209,10 +220,11 @@ def test_weights_of_all_sizes_keep_more_than_7_bits() -> None:
     assert np.median(largest) > 75  # 64 with 7 bits
 
 
-def test_depthwise_weights_have_their_full_8_bits() -> None:
+def test_depthwise_weights_may_use_all_of_the_8_bits() -> None:
     weight = np.random.default_rng(0).normal(size=(16, 1, 3, 3)).astype(np.float32)
     rows = whole_steps(weight, weight_scales(weight, depthwise=True))
-    assert (np.abs(rows).max(axis=1) == 127).all()
+    assert np.median(np.abs(rows).max(axis=1)) > 110
+    assert np.sort(np.abs(rows), axis=1)[:, -2:].sum(axis=1).max() > 128  # others may not
 
 
 def test_a_channel_of_zeros_stays_zero() -> None:

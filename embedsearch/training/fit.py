@@ -33,10 +33,15 @@ class Recipe:
     """Passes over the photos with captions."""
     captioned: int = 384
     """Photos with captions in a batch. They are the harder and the more useful ones."""
-    labelled: int = 128
+    labelled: int = 384
     """Photos with labels only in a batch."""
+    label_weight: float = 0.5
+    """How much a labelled photo counts beside one with captions."""
+    view_weight: float = 0.3
+    """How much it counts that two views of a photo, or two photos of one label, are near."""
+    view_temperature: float = 0.1
     rate: float = 1e-3
-    table_rate: float = 5e-3
+    table_rate: float = 2e-3
     decay: float = 1.0
     """Weight decay of everything but the table."""
     warm_up: int = 50
@@ -49,13 +54,17 @@ class Batch:
     """Pairs of a photo and a text, N of them."""
 
     features: Tensor
-    """float32 (N, 1280)."""
+    """Of one view of each photo, float32 (N, 1280)."""
+    others: Tensor
+    """Of another view, the same shape."""
     ids: Tensor
     """int64 (tokens of all texts,)."""
     offsets: Tensor
     """int64 (N,)."""
     groups: Tensor
     """int64 (N,); pairs about the same thing share a number."""
+    weights: Tensor
+    """float32 (N,)."""
 
 
 class Texts:
@@ -106,10 +115,11 @@ def fit_heads(
         dropout=recipe.dropout,
         temperature=recipe.temperature,
     )
-    optimizer = _optimizer(heads, recipe)
     captioned, labelled = _places(photos, held_out)
     if not len(captioned):
         raise DataError("no photo to train on has captions")
+    heads.image.standardise(scale_features(features[0, np.sort([*captioned, *labelled])]))
+    optimizer = _optimizer(heads, recipe)
     recipe = replace(recipe, captioned=min(recipe.captioned, len(captioned)))
     steps = len(captioned) // recipe.captioned * recipe.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -121,12 +131,7 @@ def fit_heads(
         order = rng.permutation(captioned)
         batches = _batches(photos, features, texts, order, labelled, recipe, rng)
         for batch in batches:
-            loss = grouped_info_nce(
-                heads.image(batch.features),
-                heads.text(batch.ids, batch.offsets),
-                batch.groups,
-                heads.scale(),
-            )
+            loss = _loss(heads, batch, recipe)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -158,12 +163,29 @@ def _batches(
     for start in range(0, len(order) - recipe.captioned + 1, recipe.captioned):
         others = rng.choice(labelled, min(recipe.labelled, len(labelled)), replace=False)
         places = np.concatenate([order[start : start + recipe.captioned], others])
-        views = rng.integers(len(features), size=len(places))
+        views = rng.integers(len(features), size=(2, len(places)))
+        captioned = np.arange(len(places)) < len(places) - len(others)
         drawn = [draw_text(photos[place], rng) for place in places]
         about = [photos[place].label or text for place, text in zip(places, drawn, strict=True)]
         yield Batch(
-            scale_features(features[views, places]), *texts.bag(drawn), torch.tensor(_groups(about))
+            scale_features(features[views[0], places]),
+            scale_features(features[views[1], places]),
+            *texts.bag(drawn),
+            torch.tensor(_groups(about)),
+            torch.where(torch.from_numpy(captioned), 1.0, recipe.label_weight),
         )
+
+
+def _loss(heads: Heads, batch: Batch, recipe: Recipe) -> Tensor:
+    """Photos against texts, and one view of the photos against another."""
+    pictures = heads.image(batch.features)
+    words = heads.text(batch.ids, batch.offsets)
+    loss = grouped_info_nce(pictures, words, batch.groups, heads.scale(), batch.weights)
+    others = heads.image(batch.others)
+    even = torch.ones_like(batch.weights)
+    scale = 1 / recipe.view_temperature
+    nearness = grouped_info_nce(pictures, others, batch.groups, scale, even)
+    return loss + recipe.view_weight * nearness
 
 
 def _places(

@@ -4,26 +4,48 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from embedsearch.training.mobilenetv2 import FEATURES
 
+SMALLEST_DEVIATION = 1e-3
+"""Channels that hardly ever change are not blown up to matter."""
 MAX_SCALE = 100.0
 """The inverse temperature is held below this, as in CLIP (Radford et al., 2021, section 2.5)."""
 
 
 class ImageHead(nn.Module):
-    """Standardised features (N, 1280) to unit vectors (N, dim), by one linear layer."""
+    """Features (N, 1280) to unit vectors (N, dim): standardisation and one linear layer."""
+
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(FEATURES, dim)
+        self.register_buffer("mean", torch.zeros(FEATURES))
+        self.register_buffer("deviation", torch.ones(FEATURES))
+
+    def standardise(self, features: Tensor) -> None:
+        """Take over mean and deviation of each channel of ``features``, float32 (N, 1280)."""
+        self.mean.copy_(features.mean(0))
+        self.deviation.copy_(features.std(0).clamp_min(SMALLEST_DEVIATION))
 
     def forward(self, features: Tensor) -> Tensor:
-        return normalize(self.linear(self.dropout(features)), dim=1)
+        standard = (features - self.mean) / self.deviation
+        return normalize(self.linear(self.dropout(standard)), dim=1)
+
+    def folded(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weight (dim, 1280) and bias (dim,) of the one linear layer that this is, float32."""
+        with torch.no_grad():
+            weight = self.linear.weight / self.deviation
+            bias = self.linear.bias - weight @ self.mean
+        return weight.numpy(), bias.numpy()
 
 
 class TextHead(nn.Module):

@@ -49,10 +49,11 @@ from embedsearch.training.token_table import TokenTable, read_potion
 
 SIZE = 224
 VIEWS = 6
-CALIBRATION = 128
+CALIBRATION = 64
 HELD_OUT = 1000
 TELL_EVERY = 5
 """Epochs between two looks at the photos held out."""
+ERRORS_ONLY = 3
 FIGURES = "figures.json"
 LICENCE = "research use; see LICENSE"
 DESCRIPTION = (
@@ -115,8 +116,7 @@ def write_towers(
     out: Path, backbone: ModelProto, heads: Heads, table: TokenTable, recipe: Recipe
 ) -> None:
     """Write one encoder folder."""
-    linear = heads.image.linear
-    image = attach_head(backbone, linear.weight.detach().numpy(), linear.bias.detach().numpy())
+    image = attach_head(backbone, *heads.image.folded())
     write_encoder(
         out,
         image,
@@ -148,6 +148,7 @@ def make(arguments: argparse.Namespace) -> None:
     """Run the recipe from photos and starting weights to an encoder folder."""
     recipe = Recipe(seed=arguments.seed, epochs=arguments.epochs)
     torch.set_num_threads(arguments.threads)
+    onnxruntime.set_default_logger_severity(ERRORS_ONLY)
     started = time.monotonic()
     photos = read_photos(arguments.data / "train" / "train.jsonl")
     say(f"{len(photos)} photos; quantising the backbone")

@@ -3,14 +3,15 @@
 Weights are chosen so that no kernel can saturate. On x86 processors without VNNI, uint8 x int8
 products are added two by two in 16 bits (VPMADDUBSW), which overflows at 255 * (w0 + w1) > 32767;
 the sum is then clipped silently and embeddings differ from machine to machine. The usual cure is
-7-bit weights; here only the sums of two neighbours are held to 128, which leaves most channels
-nearly their full 8 bits.
+7-bit weights; here only the sums of two neighbours are held to 128, which keeps most of the 8 bits.
 """
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -32,39 +33,52 @@ from embedsearch.errors import DataError
 from embedsearch.training.export import INPUT
 from embedsearch.training.folding import GREY
 
-_LARGEST = 127
-_SAFE_SUM = 127
-"""Of two weights before rounding, which may add 1: 255 * 128 is the most that 16 bits can hold."""
+_RANGE = (-128, 127)
+_SAFE_SUM = 128
+"""255 * 128 is the largest product sum that fits into 16 bits."""
 _NEIGHBOURS = 4
-"""Kernels read input channels in aligned groups of four and add two of each group."""
+"""Of a 1x1 convolution, kernels read input channels in aligned groups of four, and add two of a
+group. The order in which they read larger ones is their own business: there any two may meet."""
+_SHARES = np.geomspace(2.0, 0.6, 40)
+"""Steps that are tried, as shares of the one by which the largest weight becomes 127. At 2, any two
+weights are safe; below 1, the largest are clipped, which pays where they are few."""
+_PERCENTILE = 99.99
+"""Share of the values seen that an activation's range covers. Else a few outliers would decide how
+coarse all other values become."""
 
 
 def weight_scales(weight: NDArray[np.float32], *, depthwise: bool) -> NDArray[np.float32]:
     """Step sizes of an int8 weight (outputs, inputs, h, w): float32 (outputs,).
 
-    Each is the smallest that neither clips a weight nor can saturate.
+    Of the steps that cannot saturate, the one with the least squared error, each output channel
+    for itself. The sums of ``depthwise`` kernels have 32 bits and cannot.
     """
-    rows = weight.reshape(len(weight), -1).astype(np.float64)
-    peak = np.maximum(np.abs(rows).max(axis=1), np.finfo(np.float32).tiny)
-    if depthwise:  # these kernels add in 32 bits
-        safe = peak / _LARGEST
-    elif weight.shape[2:] == (1, 1) and rows.shape[1] % _NEIGHBOURS == 0:
-        safe = np.maximum(peak / _LARGEST, _neighbour_sums(rows) / _SAFE_SUM)
-    else:  # the order in which a larger kernel is read is the library's own business
-        safe = peak / (_LARGEST // 2)
-    scales: NDArray[np.float32] = safe.astype(np.float32)
-    return scales
+    rows = weight.reshape(len(weight), -1)
+    inputs = rows.shape[1]
+    group = _NEIGHBOURS if weight.shape[2:] == (1, 1) and inputs % _NEIGHBOURS == 0 else inputs
+    widest = np.maximum(np.abs(rows).max(axis=1), np.finfo(np.float32).tiny) / 127
+    best: NDArray[np.float32] = widest.astype(np.float32)
+    least = np.full(len(rows), np.inf)
+    for share in _SHARES:
+        steps = (widest * share).astype(np.float32)
+        rounded = _rounded(rows, steps[:, None])
+        error = ((rounded * steps[:, None] - rows) ** 2).sum(axis=1)
+        better = error < least
+        if not depthwise:
+            better &= _largest_sums(rounded, group) <= _SAFE_SUM
+        best[better], least[better] = steps[better], error[better]
+    return best
 
 
 def round_weight(layer: nn.Conv2d) -> Tensor:
     """The weight of a convolution as it is after quantisation, float32 of the same shape."""
     weight = layer.weight.detach().numpy()
-    scales = weight_scales(weight, depthwise=layer.groups > 1).reshape(-1, 1, 1, 1)
-    return torch.from_numpy(np.clip(np.rint(weight / scales), -_LARGEST, _LARGEST) * scales)
+    steps = weight_scales(weight, depthwise=layer.groups > 1).reshape(-1, 1, 1, 1)
+    return torch.from_numpy(_rounded(weight, steps) * steps)
 
 
 def quantize_backbone(backbone: ModelProto, photos: Iterable[NDArray[np.uint8]]) -> ModelProto:
-    """Quantise an exported backbone; activation ranges are the least and largest values seen.
+    """Quantise an exported backbone; activation ranges are what nearly all values seen fall in.
 
     ``photos`` are uint8 (size, size, 3) training photos. Pooling stays float32. Pixels enter the
     first convolution as the 8-bit numbers they are: zero point ``GREY``, step 1/255.
@@ -82,18 +96,22 @@ def quantize_backbone(backbone: ModelProto, photos: Iterable[NDArray[np.uint8]])
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
         onnx.save(backbone, source)
-        quantize_static(
-            source,
-            target,
-            _Photos(photos),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            op_types_to_quantize=["Conv", "Relu", "Add"],
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"TensorQuantOverrides": overrides},
-        )
+        with redirect_stdout(io.StringIO()):  # the library prints its histogram settings
+            quantize_static(
+                source,
+                target,
+                _Photos(photos),
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                op_types_to_quantize=["Conv", "Relu", "Add"],
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options={
+                    "TensorQuantOverrides": overrides,
+                    "CalibPercentile": _PERCENTILE,
+                },
+            )
         quantised = onnx.load(target)
     _enter_as_pixels(quantised, entry)
     onnx.checker.check_model(quantised)
@@ -109,15 +127,22 @@ class _Photos(CalibrationDataReader):
         return None if photo is None else {INPUT: photo[None]}
 
 
-def _neighbour_sums(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The largest sum of two weights of one sign within a group of four, for each row."""
-    groups = rows.reshape(len(rows), -1, _NEIGHBOURS)
+def _rounded(weight: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Whole steps, as ONNX's QuantizeLinear counts them."""
+    whole: NDArray[np.float32] = np.clip(np.rint(weight / steps), *_RANGE)
+    return whole
 
-    def two_largest(parts: NDArray[np.float64]) -> NDArray[np.float64]:
-        sums: NDArray[np.float64] = np.sort(np.maximum(parts, 0), axis=2)[..., -2:].sum(2).max(1)
+
+def _largest_sums(rows: NDArray[np.float32], group: int) -> NDArray[np.float32]:
+    """The largest sum of two weights of one sign within an aligned group, for each row."""
+
+    def of_positive(parts: NDArray[np.float32]) -> NDArray[np.float32]:
+        grouped = np.maximum(parts, 0).reshape(len(rows), -1, group)
+        top = np.partition(grouped, -2, axis=2)[..., -2:] if group > 1 else grouped
+        sums: NDArray[np.float32] = top.sum(axis=2).max(axis=1)
         return sums
 
-    return np.maximum(two_largest(groups), two_largest(-groups))
+    return np.maximum(of_positive(rows), of_positive(-rows))
 
 
 def _scales_by_name(backbone: ModelProto) -> Iterator[tuple[str, NDArray[np.float32]]]:

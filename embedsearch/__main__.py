@@ -1,0 +1,5 @@
+"""``python -m embedsearch``: the command line."""
+
+from embedsearch.commands.app import main
+
+main()
