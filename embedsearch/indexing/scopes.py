@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 
 from embedsearch.errors import DataError
@@ -31,7 +31,8 @@ def resolve(ledger: Ledger, paths: Iterable[bytes]) -> Resolved:
     for path in absolute:
         if not os.path.lexists(path) and not ledger.knows_under(path):
             raise DataError(f"There is no file or folder {os.fsdecode(path)}.")
-    absolute = [path for path in absolute if not _covered(path, absolute)]
+    given = set(absolute)
+    absolute = [path for path in absolute if not _covered(path, given)]
     # All roots first: a later path may fold the root of an earlier one into its own.
     for path in absolute:
         folder = path if os.path.isdir(path) else os.path.dirname(path)
@@ -98,6 +99,10 @@ def _root_of(ledger: Ledger, path: bytes) -> Root | None:
     return None
 
 
-def _covered(path: bytes, paths: list[bytes]) -> bool:
-    """Whether another of ``paths`` is a folder that holds ``path``."""
-    return any(is_inside(path, other) and os.path.isdir(other) for other in paths)
+def _covered(path: bytes, given: Set[bytes]) -> bool:
+    """Whether another of the paths ``given`` is a folder that holds ``path``."""
+    while (above := os.path.dirname(path)) != path:
+        if above in given and os.path.isdir(above):
+            return True
+        path = above
+    return False
