@@ -311,8 +311,12 @@ class PictureWriter(Catalogue):
         self.connection.execute("delete from images where id = ?", (image_id,))
 
     def _delete_regions(self, image_id: int) -> None:
+        """All that was made of the content of a picture; tags that a person gave stay."""
         self._touch_encoders_of(image_id)
         self.connection.execute("delete from regions where image_id = ?", (image_id,))
+        self.connection.execute(
+            "delete from tags where image_id = ? and score is not null", (image_id,)
+        )
 
     def _touch_encoders_of(self, image_id: int) -> None:
         rows = self.connection.execute(
