@@ -154,7 +154,7 @@ def _write_gallery(index: Index, found: ClusterReport, out: Path) -> None:
             for rank, (path, cosine) in enumerate(pictures, 1)
         ]
         more = one.size - len(cards)
-        note = f"{one.size:,} pictures" + (f", of which {len(cards)} are shown." if more else ".")
+        note = f"{len(cards)} of {one.size:,} pictures" if more else ""
         sections.append(Section(f"{one.cluster}. {one.name}", cards, note))
     write_sections(
         out,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedsearch.encoders.base import Encoder
 from embedsearch.errors import QueryError
 from embedsearch.explore.cluster_names import folder_of, names_by_terms, names_by_words
-from embedsearch.explore.grouping import Grouping, by_density, by_kmeans
+from embedsearch.explore.grouping import Grouping, by_density, by_kmeans, fence
 from embedsearch.explore.word_scores import embedded_words
 from embedsearch.records import Cluster, ClusterReport
 from embedsearch.store import clusterings
@@ -30,8 +30,6 @@ from embedsearch.store.whole_pictures import (
 Method = Literal["kmeans", "density"]
 SAME = 0.5
 """An old and a new cluster are the same where what they share is so much of what either has."""
-REACH = 0.05
-"""A new picture must be nearer to a density cluster than this share of its members are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +144,14 @@ def _assigned(
     places, cosines = nearest_rows(rows, clusterings.centroids_of(clusters))
     near = np.ones(len(fresh), bool)
     if old.method == "density":
-        least = np.array([_reach(present, one.number) for one in clusters])
+        least = np.array([_fence(present, one.number) for one in clusters])
         near = cosines >= least[places]
     return Members(fresh[near], numbers[places[near]], cosines[near])
 
 
-def _reach(present: Members, number: int) -> float:
+def _fence(present: Members, number: int) -> float:
     cosines = present.similarities[present.numbers == number]
-    return float(np.quantile(cosines, REACH)) if len(cosines) else 2.0
+    return fence(cosines) if len(cosines) else 2.0
 
 
 # Making them

@@ -101,7 +101,8 @@ def by_density(rows: Rows) -> Grouping:
     HDBSCAN (R. Campello et al., 2013) over the graph of nearest neighbours, in which two rows are
     the nearer the more neighbours they share (R. Jarvis and E. Patrick, 1973; L. Ertöz et al.,
     2003). Distances themselves say little in hundreds of dimensions: over them HDBSCAN calls most
-    rows noise. Then a row joins the group that most of its neighbours are in.
+    rows noise. Then a row joins the group that most of its neighbours are in, if it is not far
+    off the middle of it (:func:`fence`).
     """
     from sklearn.cluster import HDBSCAN
 
@@ -109,11 +110,7 @@ def by_density(rows: Rows) -> Grouping:
 
     count = len(rows)
     if count < 2 * LEAST_MEMBERS:
-        return Grouping(
-            np.full(count, -1, np.int64),
-            np.empty((0, rows.shape[1]), np.float32),
-            np.zeros(count, np.float32),
-        )
+        return _none(rows)
     neighbours = nearest_neighbours(rows, min(NEIGHBOURS, count - 1))
     density = HDBSCAN(
         min_cluster_size=max(LEAST_MEMBERS, round(math.sqrt(count) / 10)),
@@ -122,7 +119,9 @@ def by_density(rows: Rows) -> Grouping:
         copy=True,
     )
     labels = density.fit_predict(_shared_neighbours(neighbours)).astype(np.int64)
-    labels = _attached(labels, neighbours)
+    if labels.max() < 0:
+        return _none(rows)
+    labels = _attached(rows, labels, neighbours)
     centroids = _means(rows, labels)
     return Grouping(labels, centroids, _similarities(rows, labels, centroids))
 
@@ -184,20 +183,45 @@ def _shared_neighbours(neighbours: Ids) -> object:
     return graph
 
 
-def _attached(labels: Ids, neighbours: Ids) -> Ids:
-    labels = labels.copy()
-    needed = ATTACHED * neighbours.shape[1]
+def _attached(rows: Rows, labels: Ids, neighbours: Ids) -> Ids:
+    """Labels with those outside joined to the group around them, and those that lie far off the
+    middle of their group taken out."""
+    centroids = _means(rows, labels)
+    cosines = _similarities(rows, labels, centroids)
+    reach = np.array([fence(cosines[labels == group]) for group in range(len(centroids))])
+    labels = np.where((labels >= 0) & (cosines >= reach[labels]), labels, -1)
     for _ in range(3):
         outside = np.flatnonzero(labels < 0)
         around = np.where(neighbours[outside] >= 0, labels[neighbours[outside]], -1)
         same = (around[:, :, None] == around[:, None, :]) & (around >= 0)[:, :, None]
         votes = same.sum(axis=2)
+        proposed = np.full(len(labels), -1, np.int64)
+        enough = votes.max(axis=1, initial=0) >= ATTACHED * neighbours.shape[1]
         winner = around[np.arange(len(outside)), votes.argmax(axis=1)]
-        joins = votes.max(axis=1, initial=0) >= needed
+        proposed[outside[enough]] = winner[enough]
+        near = _similarities(rows, proposed, centroids) >= reach[proposed]
+        joins = (proposed >= 0) & near
         if not joins.any():
             break
-        labels[outside[joins]] = winner[joins]
+        labels[joins] = proposed[joins]
     return labels
+
+
+def fence(cosines: Vector) -> float:
+    """Least cosine to the middle of a group that is not far from those of its members: a quarter
+    of them have less than q, and this is q less 3 times the interquartile range (J. Tukey,
+    "Exploratory Data Analysis", 1977)."""
+    lower, upper = np.quantile(cosines, (0.25, 0.75))
+    return float(lower - 3 * (upper - lower))
+
+
+def _none(rows: Rows) -> Grouping:
+    """No groups."""
+    return Grouping(
+        np.full(len(rows), -1, np.int64),
+        np.empty((0, rows.shape[1]), np.float32),
+        np.zeros(len(rows), np.float32),
+    )
 
 
 def _means(rows: Rows, labels: Ids) -> Matrix:

@@ -68,16 +68,17 @@ def write_sheet(strips: Sequence[Strip], out: Path) -> None:
     """
     tiles = max((len(strip.thumbnails) for strip in strips), default=1)
     width, height = tiles * (TILE + GAP) - GAP, HEADER + TILE + MARGIN
-    columns = _columns(len(strips), width + MARGIN, height)
+    between = 2 * MARGIN
+    columns = _columns(len(strips), width + between, height)
     rows = -(-len(strips) // columns)
     sheet = Image.new(
         "RGB",
-        (MARGIN + columns * (width + MARGIN), MARGIN + max(1, rows) * height),
+        (columns * (width + between), MARGIN + max(1, rows) * height),
         PAPER,
     )
     for place, strip in enumerate(strips):
         column, row = divmod(place, rows)
-        _draw(sheet, strip, MARGIN + column * (width + MARGIN), MARGIN + row * height, width)
+        _draw(sheet, strip, MARGIN + column * (width + between), MARGIN + row * height, width)
     with written_whole(out) as stream:
         sheet.save(stream, "PNG", optimize=True)
 
