@@ -19,7 +19,7 @@ def unit(rows: list[list[float]]) -> np.ndarray:
 
 
 def test_a_name_is_what_sets_a_cluster_apart_from_the_others() -> None:
-    """"animal" fits cats and dogs best of all words, but it fits both."""
+    """ "animal" fits cats and dogs best of all words, but it fits both."""
     words = unit([[1, 1, 0], [1, 0.1, 0], [0.1, 1, 0], [0, 0, 1]])
     clusters = unit([[1, 0.6, 0], [0.6, 1, 0]])
     fit = clusters @ words.T
