@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from embedsearch.encoders.base import Encoder
 from embedsearch.errors import QueryError
-from embedsearch.explore.cluster_names import folder_of, names_by_terms, names_by_words
-from embedsearch.explore.grouping import Grouping, by_density, by_kmeans, fence
+from embedsearch.explore.cluster_names import folder_of, names_by_terms, names_by_words, word_fit
+from embedsearch.explore.grouping import Grouping, Rows, by_density, by_kmeans, fence
 from embedsearch.explore.word_scores import embedded_words
 from embedsearch.records import Cluster, ClusterReport
 from embedsearch.store import clusterings
@@ -177,7 +177,7 @@ def _make(
     sizes = np.bincount(grouping.labels[grouping.labels >= 0], minlength=len(grouping.centroids))
     kept = _kept(ledger, ids, grouping.labels, len(sizes))
     numbers = _numbers(sizes, {place: one.number for place, one in kept.items()})
-    names = _names(ledger, grouping, pictures, kept, numbers, lambda: load(encoder))
+    names = _names(ledger, rows, grouping, pictures, kept, numbers, lambda: load(encoder))
     inside = grouping.labels >= 0
     clusters = [
         StoredCluster(numbers[place], names[place], None, grouping.centroids[place])
@@ -235,6 +235,7 @@ def _numbers(sizes: NDArray[np.int64], kept: dict[int, int]) -> list[int]:
 
 def _names(
     ledger: Ledger,
+    rows: Rows,
     grouping: Grouping,
     pictures: list[WholePicture],
     kept: dict[int, StoredCluster],
@@ -251,7 +252,7 @@ def _names(
         encoder = load()
         words, embedded = embedded_words(encoder)
         if words:
-            chosen = names_by_words(grouping.centroids, words, embedded, taken)
+            chosen = names_by_words(word_fit(rows, grouping, embedded), words, taken)
         else:
             terms = _terms(ledger, pictures)
             chosen = names_by_terms(terms, grouping.labels, len(numbers), taken)

@@ -8,31 +8,61 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
 
+from embedsearch.explore.grouping import BLOCK_ROWS, Grouping, Rows
+from embedsearch.explore.word_scores import standardised
 from embedsearch.store.catalogue import Matrix
 
 CONTRAST = 0.5
 """What counts against a word of its mean fit to the other clusters. At 0 all clusters of a
 collection of dogs are called "dog", at 1 each by its oddest member."""
+STANDING_OUT = 2.0
+"""Standard deviations above the mean of all words from which a word counts for a picture."""
+MEMBERS = 0.8
+"""How much the members of a cluster count beside its middle, chosen on training photos."""
 LEAST_SHARE = 0.5
 """A folder or tag names a cluster if so many of its members share it."""
 
 
-def names_by_words(
-    centroids: Matrix, words: Sequence[str], embedded: Matrix, taken: Collection[str] = ()
-) -> list[str | None]:
-    """A word for each of ``centroids`` (K, dim), all different and none of ``taken``.
+def word_fit(rows: Rows, grouping: Grouping, embedded: Matrix) -> Matrix:
+    """How well words ``embedded`` (W, dim) fit the groups of ``rows`` (N, dim): (K, W).
 
-    ``embedded`` (W, dim) are the words. All names are chosen together, so that the sum of their
-    scores is the largest (H. Kuhn's Hungarian method, 1955). None where there are too few words.
+    The cosine of a word with the middle of a group, and how far it stands out in its members (the
+    mean of what is over 2 standard deviations, at most 2). In a group of one kind both agree; the
+    middle of a group of many kinds is near to words that are true of none of them.
     """
-    from scipy.optimize import linear_sum_assignment
+    fit = grouping.centroids @ embedded.T
+    count = len(fit)
+    sizes = np.bincount(grouping.labels[grouping.labels >= 0], minlength=count)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        labels = grouping.labels[start : start + BLOCK_ROWS]
+        inside = np.flatnonzero(labels >= 0)
+        cosines = rows[start + inside].astype(np.float32) @ embedded.T
+        over = (standardised(cosines) - STANDING_OUT).clip(0, 2)
+        of_group = csr_array(
+            (1 / sizes[labels[inside]], (labels[inside], np.arange(len(inside)))),
+            shape=(count, len(inside)),
+        )
+        fit += MEMBERS * (of_group @ over)
+    return np.asarray(fit, np.float32)
 
+
+def names_by_words(
+    fit: Matrix, words: Sequence[str], taken: Collection[str] = ()
+) -> list[str | None]:
+    """A word for each cluster, all different and none of ``taken``; ``fit`` (K, W) is how well each
+    word fits.
+
+    All names are chosen together, so that the sum of their scores is the largest (H. Kuhn's
+    Hungarian method, 1955). None where there are too few words.
+    """
     free = [place for place, word in enumerate(words) if word not in taken]
-    fit = centroids @ embedded[free].T
+    fit = fit[:, free]
     others = (fit.sum(axis=0) - fit) / max(1, len(fit) - 1)
     score = fit - CONTRAST * others
-    names: list[str | None] = [None] * len(centroids)
+    names: list[str | None] = [None] * len(fit)
     for cluster, word in zip(*linear_sum_assignment(score, maximize=True), strict=True):
         names[cluster] = words[free[word]]
     return names

@@ -9,7 +9,7 @@ import numpy as np
 
 from embedsearch.encoders.base import Encoder
 from embedsearch.errors import EncoderError, QueryError
-from embedsearch.explore.word_scores import embedded_words
+from embedsearch.explore.word_scores import embedded_words, standardised
 from embedsearch.store.catalogue import Catalogue, Matrix, StoredEncoder
 from embedsearch.store.ledger import Ledger
 from embedsearch.store.tag_table import (
@@ -61,8 +61,7 @@ def find_tags(
 def standing_out(cosines: Matrix) -> list[list[int]]:
     """For each row of ``cosines`` (N, W) of pictures and words, the places of the words that stand
     out, the best first."""
-    spread = np.maximum(cosines.std(axis=1, keepdims=True), 1e-6)
-    standard = (cosines - cosines.mean(axis=1, keepdims=True)) / spread
+    standard = standardised(cosines)
     best = np.argsort(-standard, axis=1, kind="stable")[:, :MOST_TAGS]
     return [
         [place for place in places if row[place] >= STANDS_OUT]

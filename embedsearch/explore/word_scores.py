@@ -31,6 +31,13 @@ def embedded_words(encoder: Encoder) -> tuple[tuple[str, ...], Matrix]:
     return tuple(known), np.concatenate([none, *rows])
 
 
+def standardised(cosines: Matrix) -> Matrix:
+    """How many standard deviations each word is above the mean of all words, by picture: both
+    (N, W)."""
+    spread = np.maximum(cosines.std(axis=1, keepdims=True), 1e-6)
+    return np.asarray((cosines - cosines.mean(axis=1, keepdims=True)) / spread, np.float32)
+
+
 def _embedded(encoder: Encoder, some: Sequence[str]) -> tuple[list[str], Matrix]:
     try:
         return list(some), encoder.encode_texts([PROMPT.format(word) for word in some])
