@@ -254,3 +254,20 @@ def test_wrong_usage_is_said(words: list[str], said: str, tmp_path: Path) -> Non
     done = run("cluster", *words, "--index", tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_an_encoder_without_words_leaves_names_to_folders_tags_and_numbers(
+    index: Index, tmp_path: Path, png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedsearch.explore.cluster.embedded_words", lambda encoder: ((), None))
+    for shade in range(6):
+        paint(png, tmp_path / "photos/Summer_2020", "red", shade)
+    for shade in range(4):
+        paint(png, tmp_path / f"photos/{shade}", "blue", shade)
+    for shade in range(3):
+        paint(png, tmp_path / f"photos/{shade}", "green", shade)
+    index.add(tmp_path / "photos")
+    blues = [tmp_path / f"photos/{shade}/blue{shade}.png" for shade in range(4)]
+    index.change_tags(*blues, add=["sea"])
+    named = [(one.name, one.size) for one in index.cluster(3).clusters]
+    assert named == [("Summer 2020", 6), ("sea", 4), ("cluster 3", 3)]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from embedsearch.explore.grouping import by_density, by_kmeans, number_of_groups
+from embedsearch.store import vectors
 from embedsearch.store.vectors import nearest_neighbours, nearest_rows
 
 DIM = 32
@@ -99,3 +100,16 @@ def test_a_row_goes_to_the_most_similar_target() -> None:
     places, cosines = nearest_rows(np.array([[0, 0.6, 0.8], [1, 0, 0]], np.float16), targets)
     assert places.tolist() == [2, 0]
     assert cosines.tolist() == pytest.approx([0.8, 1], abs=1e-3)
+
+
+def test_many_rows_look_for_neighbours_in_the_nearest_cells_and_miss_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, _ = planted(60, 50)
+    exact = nearest_neighbours(rows, 5)
+    monkeypatch.setattr(vectors, "EXACT_NEIGHBOURS", 100)
+    found = nearest_neighbours(rows, 5)
+    assert found.shape == exact.shape
+    assert (found != np.arange(len(rows))[:, None]).all()
+    shared = (found[:, :, None] == exact[:, None, :]).any(axis=2).mean()
+    assert shared > 0.9

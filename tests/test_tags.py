@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,18 @@ def test_tags_of_people_outlast_runs_and_found_ones_are_replaced(
     assert tags_of(index, "small.jpg") > {"Summer 2023", "flower"}
     index.change_tags(photos, remove=["flower"])
     assert "flower" not in {one.tag for one in index.tags()}
+
+
+def test_a_copy_has_the_tags_found_in_its_content_but_not_those_given_to_the_other(
+    index: Index, photos: Path
+) -> None:
+    index.add(photos)
+    index.tag()
+    index.change_tags(photos / "flower.jpg", add=["mine"])
+    shutil.copy(photos / "flower.jpg", photos / "trip/copy.jpg")
+    index.add(photos)
+    assert tags_of(index, "copy.jpg") == tags_of(index, "flower.jpg") - {"mine"}
+    assert "flower" in tags_of(index, "copy.jpg")
 
 
 def test_only_pictures_of_the_filter_are_tagged(index: Index, photos: Path) -> None:
