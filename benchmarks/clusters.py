@@ -106,8 +106,11 @@ def figures_of(truth: list[str], numbers: np.ndarray) -> dict[str, Any]:
     counts: dict[int, Counter[str]] = {}
     for label, number in zip(truth, numbers.tolist(), strict=True):
         counts.setdefault(number, Counter())[label] += 1
+    inside = numbers != -1
+    clustered = [label for label, is_inside in zip(truth, inside, strict=True) if is_inside]
     return {
         "nmi": float(normalized_mutual_info_score(truth, numbers)),
+        "nmi_of_clustered": float(normalized_mutual_info_score(clustered, numbers[inside])),
         "purity": sum(count.most_common(1)[0][1] for count in counts.values()) / len(truth),
         "clusters": len(counts) - (-1 in counts),
         "unclustered": float((numbers == -1).mean()),
