@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -190,7 +191,22 @@ def test_an_index_without_pictures_that_fit_has_no_clusters(index: Index, photos
     index.add(photos)
     assert index.clusters() == ClusterReport((), 0)
     assert index.cluster(where="name = 'none'").clusters == ()
-    assert index.cluster(method="density", where="name = 'red0.png'").unclustered == 1
+    assert index.cluster(method="density", where="name like 'red%'").unclustered == 6
+
+
+def test_where_there_were_too_few_pictures_for_clusters_they_are_made_when_more_come(
+    index: Index, photos: Path, png: Callable[..., Path]
+) -> None:
+    index.add(photos)
+    assert index.cluster(method="density", where="name like 'red%'").clusters == ()
+    for shade in range(6, 14):
+        paint(png, photos, "red", shade)
+    for path in photos.glob("red*.png"):
+        shutil.copy(path, photos / f"red-copy-{path.name}")
+    index.add(photos)
+    found = index.cluster()
+    assert (found.method, found.where, found.anew) == ("density", "name like 'red%'", True)
+    assert sum(one.size for one in found.clusters) >= 10
 
 
 def test_verify_finds_clusters_that_are_not_sound_and_repair_forgets_them(

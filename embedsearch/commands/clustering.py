@@ -130,7 +130,11 @@ def _summary(found: ClusterReport) -> str:
     made = "made anew" if found.anew else f"{found.added:,} pictures added"
     left = f"; {found.unclustered:,} pictures are in none" if found.unclustered else ""
     only = f", of pictures where {found.where}" if found.where else ""
-    return f"{len(found.clusters):,} clusters ({found.method}{only}), {made}{left}."
+    known = sum(one.size for one in found.clusters) - found.added
+    hint = " Most are new: --anew makes clusters that fit them." if found.added > known else ""
+    return f"{len(found.clusters):,} clusters ({found.method}{only}), {made}{left}." + (
+        "" if found.anew else hint
+    )
 
 
 def _write_gallery(index: Index, found: ClusterReport, out: Path) -> None:

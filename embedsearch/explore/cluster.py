@@ -52,8 +52,10 @@ def run(ledger: Ledger, wishes: Wishes, load: Callable[[StoredEncoder], Encoder]
     """
     old = clusterings.clustering(ledger)
     if old is not None and not _differs(ledger, old, wishes):
-        added = _add(ledger, old)
-        return replace(report(ledger), added=added)
+        if clusterings.stored_clusters(ledger):
+            added = _add(ledger, old)
+            return replace(report(ledger), added=added)
+        wishes = _wishes_of(old)  # there were too few pictures; there may be more now
     method: Method = wishes.method or ("kmeans" if old is None else _method(old, wishes))
     if method == "density" and wishes.clusters is not None:
         raise QueryError(
@@ -102,6 +104,15 @@ def _differs(ledger: Ledger, old: Clustering, wishes: Wishes) -> bool:
 
 def _method(old: Clustering, wishes: Wishes) -> Method:
     return "density" if old.method == "density" and wishes.clusters is None else "kmeans"
+
+
+def _wishes_of(old: Clustering) -> Wishes:
+    return Wishes(
+        method="density" if old.method == "density" else "kmeans",
+        clusters=old.parameters.get("clusters"),
+        where=old.parameters.get("where"),
+        encoder=old.encoder.info.id,
+    )
 
 
 # Adding to what is there
