@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from embedsearch.index import Index
     from embedsearch.records import ClusterReport
 
-SHOWN = 24
-"""Pictures of each cluster in the gallery."""
+SHOWN, FEWEST, IN_ALL = 24, 6, 1500
+"""Pictures of each cluster in the gallery, and at least how many where there are so many clusters
+that they would be more than so many in all: a browser shows these at once."""
 IN_STRIP = 8
 """Pictures of each cluster on the contact sheet."""
 
@@ -142,9 +143,10 @@ def _write_gallery(index: Index, found: ClusterReport, out: Path) -> None:
     from embedsearch.render.gallery import Card, Section, write_sections
 
     thumbnails = index.thumbnails()
+    shown = max(FEWEST, min(SHOWN, IN_ALL // max(1, len(found.clusters))))
     sections = []
     for one in found.clusters:
-        pictures = index.cluster_pictures(one.cluster, SHOWN)
+        pictures = index.cluster_pictures(one.cluster, shown)
         sizes = index.sizes([path for path, _ in pictures])
         cards = [
             Card(
