@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -189,17 +189,6 @@ def clustering_faults(catalogue: Catalogue) -> list[str]:
     if strangers:
         wrong.append(f"{strangers} members of clusters lack an embedding of the clusters' encoder")
     return wrong
-
-
-def in_order(found: Members) -> Members:
-    """The same members by ascending region id."""
-    order = np.argsort(found.region_ids)
-    return replace(
-        found,
-        region_ids=found.region_ids[order],
-        numbers=found.numbers[order],
-        similarities=found.similarities[order],
-    )
 
 
 def centroids_of(clusters: Sequence[StoredCluster]) -> Matrix:
