@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -13,12 +14,14 @@ from embedsearch import settings
 from embedsearch.errors import OutputError, QueryError
 from embedsearch.records import (
     Box,
+    ClusterReport,
     DuplicateReport,
     Hit,
     IndexInfo,
     IndexReport,
     Model,
     Problem,
+    TagCount,
 )
 from embedsearch.search.engine import Engine
 from embedsearch.search.query import Query, embed
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from embedsearch.images.thumbnails import Thumbnails
     from embedsearch.indexing.progress import Progress
     from embedsearch.render.export import Format
+    from embedsearch.store.ledger import Ledger
 
 AnyPath = str | bytes | os.PathLike[str]
 
@@ -230,6 +234,87 @@ class Index:
         ):
             return verify.repair(ledger, self.folder, problems)
 
+    def cluster(
+        self,
+        clusters: int | None = None,
+        *,
+        method: Literal["kmeans", "density"] | None = None,
+        where: str | None = None,
+        encoder: str | None = None,
+        anew: bool = False,
+        wait_seconds: float = 0.0,
+    ) -> ClusterReport:
+        """Group pictures that are alike, and name the groups; kept in the index.
+
+        Where there are clusters already, pictures that came since are added to them, unless
+        something else is asked for than was, or ``anew``. ``clusters`` is how many k-means makes;
+        chosen by default. See :mod:`embedsearch.explore.cluster`.
+
+        Raises :class:`~embedsearch.errors.QueryError` and
+        :class:`~embedsearch.errors.IndexLockedError`.
+        """
+        from embedsearch.explore import cluster
+
+        if clusters is not None and clusters < 1:
+            raise QueryError(f"{clusters} clusters cannot be made; ask for at least one.")
+        wishes = cluster.Wishes(method, clusters, where, encoder, anew)
+        with self._writer(wait_seconds) as ledger:
+            return cluster.run(ledger, wishes, self._encoder)
+
+    def clusters(self) -> ClusterReport:
+        """The clusters as the last :meth:`cluster` left them; none where it never ran."""
+        from embedsearch.explore import cluster
+
+        catalogue = self._reader()
+        with catalogue.snapshot():
+            return cluster.report(catalogue)
+
+    def cluster_pictures(self, number: int, k: int = 10) -> list[tuple[str, float]]:
+        """Paths of the ``k`` pictures most typical of a cluster, the medoid first, each with its
+        cosine to the cluster's centre."""
+        from embedsearch.store.clusterings import nearest_members
+
+        check_k(k)
+        catalogue = self._reader()
+        with catalogue.snapshot():
+            found = nearest_members(catalogue, number, k)
+            regions = catalogue.regions(region for region, _ in found)
+            return [(regions[region].path, cosine) for region, cosine in found]
+
+    def tag(
+        self, *, where: str | None = None, encoder: str | None = None, wait_seconds: float = 0.0
+    ) -> int:
+        """Tag pictures with words for what they show. Returns how many were looked at.
+
+        Raises :class:`~embedsearch.errors.EncoderError` where the encoder knows no words.
+        """
+        from embedsearch.explore.tags import find_tags
+
+        with self._writer(wait_seconds) as ledger:
+            stored = ledger.encoder(encoder)
+            return find_tags(ledger, stored, self._encoder(stored), where)
+
+    def change_tags(
+        self,
+        *paths: AnyPath,
+        add: Sequence[str] = (),
+        remove: Sequence[str] = (),
+        wait_seconds: float = 0.0,
+    ) -> int:
+        """Give the pictures at or under ``paths`` tags, and take others off. Returns how many
+        pictures these are."""
+        from embedsearch.explore.tags import change_tags
+
+        with self._writer(wait_seconds) as ledger:
+            named = [os.fsdecode(path) for path in paths]
+            return change_tags(ledger, named, add=add, remove=remove)
+
+    def tags(self) -> list[TagCount]:
+        """All tags, the most frequent first."""
+        from embedsearch.store.tag_table import tag_counts
+
+        return tag_counts(self._reader())
+
     # Asking
 
     def search(
@@ -413,6 +498,21 @@ class Index:
         if self._catalogue is None:
             self._catalogue = Catalogue.open(self.folder / CATALOGUE)
         return self._catalogue
+
+    @contextmanager
+    def _writer(self, wait_seconds: float) -> Iterator[Ledger]:
+        """The catalogue of an index that is there, to write to."""
+        from embedsearch.store.ledger import Ledger
+        from embedsearch.store.lock import index_lock
+
+        self._reader()  # an index that is not there is an error, not to be made here
+        self.close()
+        with (
+            index_lock(self.folder, wait_seconds=wait_seconds),
+            Ledger.open(self.folder / CATALOGUE) as ledger,
+        ):
+            yield ledger
+            ledger.checkpoint()
 
     def _engine(self, named: str | None) -> Engine:
         """The engine of an encoder as the snapshot has it."""

@@ -235,3 +235,41 @@ class DuplicateReport:
     """Pictures that could not be compared: gone, changed or unreadable since they were indexed."""
     pictures: int = 0
     """How many were looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Pictures that are alike."""
+
+    cluster: int
+    """Its number: kept when pictures are added later."""
+    name: str
+    size: int
+    medoid: str
+    """Path of the picture that shows it best."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterReport:
+    """The clusters of an index, by number, and what the run that reports them did."""
+
+    clusters: tuple[Cluster, ...]
+    unclustered: int
+    """Pictures that are in no cluster."""
+    method: str = "kmeans"
+    where: str | None = None
+    """Only pictures for which this was true were put into clusters."""
+    added: int = 0
+    """Pictures that this run put into clusters."""
+    anew: bool = False
+    """Whether this run made the clusters, or added to those that were there."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagCount:
+    """A tag, and how many pictures have it: given by a person, or found in the picture."""
+
+    tag: str
+    pictures: int
+    given: int
+    """How many of them got it from a person."""

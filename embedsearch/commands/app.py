@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from embedsearch.commands import about, asking, demo, evaluate, exploring, indexing
+from embedsearch.commands import (
+    about,
+    asking,
+    clustering,
+    demo,
+    evaluate,
+    exploring,
+    indexing,
+    tagging,
+)
 
 app = typer.Typer(
     name="embedsearch",
@@ -25,6 +34,8 @@ for command in (
     asking.search,
     asking.similar,
     exploring.duplicates,
+    clustering.cluster,
+    tagging.tag,
     about.info,
     indexing.verify,
     indexing.forget,

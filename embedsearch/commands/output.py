@@ -94,13 +94,13 @@ def _examples(index: Index, query: Query) -> list[Card]:
     return [
         Card(
             path=os.path.abspath(path),
-            thumbnail=_thumbnail(thumbnails, path, query.region),
+            thumbnail=thumbnail_of(thumbnails, path, query.region),
         )
         for path in query.pictures
     ]
 
 
-def _thumbnail(thumbnails: Thumbnails, path: str, box: Box | None = None) -> bytes | None:
+def thumbnail_of(thumbnails: Thumbnails, path: str, box: Box | None = None) -> bytes | None:
     """``None``, of which the card says so, where the picture has gone since it was indexed."""
     from embedsearch.errors import PictureError
 
@@ -124,7 +124,7 @@ def _cards(index: Index, hits: Sequence[Hit]) -> list[Card]:
                 rank=hit.rank,
                 score=hit.score,
                 signals=hit.signals,
-                thumbnail=_thumbnail(thumbnails, hit.path),
+                thumbnail=thumbnail_of(thumbnails, hit.path),
                 width=width,
                 height=height,
             )

@@ -15,6 +15,7 @@ from embedsearch.indexing.scopes import is_gone
 from embedsearch.indexing.sync import sync_vectors
 from embedsearch.records import Image, Problem
 from embedsearch.store.catalogue import Catalogue, StoredEncoder, is_inside
+from embedsearch.store.clusterings import clustering_faults, drop_clustering
 from embedsearch.store.ledger import Ledger
 from embedsearch.store.vector_file import VectorFile, open_vector_file, vector_path
 
@@ -22,6 +23,7 @@ from embedsearch.store.vector_file import VectorFile, open_vector_file, vector_p
 def check(catalogue: Catalogue, index_folder: Path, *, deep: bool) -> list[Problem]:
     """Everything that does not agree. ``deep`` also reads every file and every vector."""
     found = [Problem("catalogue", fault) for fault in catalogue.structural_faults()]
+    found += [Problem("catalogue", f"{_CLUSTERS}{fault}") for fault in clustering_faults(catalogue)]
     found += _check_files(catalogue, deep)
     for encoder in catalogue.encoders():
         damaged = list(_check_embeddings(catalogue, encoder))
@@ -47,6 +49,10 @@ def repair(ledger: Ledger, index_folder: Path, problems: list[Problem]) -> list[
         for problem in bad:
             ledger.drop(os.fsencode(problem.path or ""))
             mended.add(problem)
+        wrong = {p for p in problems if p.what.startswith(_CLUSTERS)}
+        if wrong:  # derived: embedsearch cluster makes them anew
+            drop_clustering(ledger)
+            mended |= wrong
     for encoder in ledger.encoders():
         if any(p.where == "vectors" and encoder.info.id in p.what for p in problems):
             vector_path(index_folder, encoder.info.id).unlink(missing_ok=True)
@@ -59,6 +65,7 @@ def repair(ledger: Ledger, index_folder: Path, problems: list[Problem]) -> list[
 
 
 _GONE = "the file is not there"
+_CLUSTERS = "clusters: "
 
 
 def _check_files(catalogue: Catalogue, deep: bool) -> Iterator[Problem]:

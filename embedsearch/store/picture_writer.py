@@ -193,13 +193,20 @@ class PictureWriter(Catalogue):
         path: bytes,
         content: Content,
     ) -> Outcome:
+        given = self._given_tags(own[0]) if own else []
         if own:
             self._delete_image(own[0])
         if moved:
             self._place(twin_id, root, path, content)
-            return "moved"
-        self._copy(twin_id, root, path, content)
-        return "changed" if own else "copies"
+        else:
+            self._copy(twin_id, root, path, content)
+        self.connection.executemany(
+            "insert into tags (image_id, tag, score) select id, ?, null from images "
+            "where root_id = ? and path = ? "
+            "on conflict (image_id, tag) do update set score = null",
+            [(tag, root.id, path) for tag in given],
+        )
+        return "moved" if moved else "changed" if own else "copies"
 
     def _replace(
         self,
@@ -281,8 +288,16 @@ class PictureWriter(Catalogue):
             (root.id, path, printable(path), content.mtime_ns, image_id),
         )
 
+    def _given_tags(self, image_id: int) -> list[str]:
+        """Tags that a person gave to what lies at a path, whatever its content."""
+        rows = self.connection.execute(
+            "select tag from tags where image_id = ? and score is null", (image_id,)
+        )
+        return [tag for (tag,) in rows]
+
     def _copy(self, twin_id: int, root: Root, path: bytes, content: Content) -> None:
-        """A row of its own with the regions and embeddings of a picture of the same content."""
+        """A row of its own with the regions, embeddings and found tags of a picture of the same
+        content."""
         cursor = self.connection.execute(
             "insert into images (root_id, path, name, size, mtime_ns, hash, width, height, format, "
             "taken_at, exif, status) select ?, ?, ?, size, ?, hash, width, height, format, "
@@ -304,6 +319,11 @@ class PictureWriter(Catalogue):
                 "select ?, encoder, vector from embeddings where region_id = ?",
                 (cursor.lastrowid, region_id),
             )
+        self.connection.execute(
+            "insert into tags (image_id, tag, score) "
+            "select ?, tag, score from tags where image_id = ? and score is not null",
+            (image_id, twin_id),
+        )
         self._touch_encoders_of(int(image_id or 0))
 
     def _delete_image(self, image_id: int) -> None:
@@ -311,8 +331,12 @@ class PictureWriter(Catalogue):
         self.connection.execute("delete from images where id = ?", (image_id,))
 
     def _delete_regions(self, image_id: int) -> None:
+        """All that was made of the content of a picture; tags that a person gave stay."""
         self._touch_encoders_of(image_id)
         self.connection.execute("delete from regions where image_id = ?", (image_id,))
+        self.connection.execute(
+            "delete from tags where image_id = ? and score is not null", (image_id,)
+        )
 
     def _touch_encoders_of(self, image_id: int) -> None:
         rows = self.connection.execute(

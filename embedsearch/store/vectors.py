@@ -6,6 +6,8 @@ L2-normalised rows, so a score is a cosine. Rows are float32 as read back from f
 
 from __future__ import annotations
 
+from typing import Any
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +79,59 @@ def neighbour_pairs(rows: NDArray[np.float16], least: float, k: int) -> tuple[Id
     return unique[order] // count, unique[order] % count, similar[order]
 
 
+def spherical_kmeans(rows: Matrix, start: Matrix, iterations: int) -> Matrix:
+    """Centroids of unit length that fit ``rows`` (N, dim), begun at ``start`` (K, dim): float32
+    (K, dim). I. Dhillon and D. Modha, "Concept decompositions for large sparse text data using
+    clustering", 2001. The same input gives the same centroids."""
+    count, dim = rows.shape
+    means = faiss.Kmeans(
+        dim,
+        len(start),
+        niter=iterations,
+        spherical=True,
+        min_points_per_centroid=1,
+        max_points_per_centroid=count,
+        seed=0,
+    )
+    means.train(np.ascontiguousarray(rows), init_centroids=np.ascontiguousarray(start))
+    return np.asarray(means.centroids, np.float32)
+
+
+def nearest_rows(rows: NDArray[np.floating[Any]], targets: Matrix) -> tuple[Ids, Vector]:
+    """For each of ``rows`` (N, dim) the position of the most similar of ``targets`` (K, dim) and
+    the cosine: int64 (N,), float32 (N,)."""
+    index = faiss.IndexFlatIP(targets.shape[1])
+    index.add(np.ascontiguousarray(targets))
+    positions = np.empty(len(rows), np.int64)
+    cosines = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
+        found, position = index.search(rows[block].astype(np.float32), 1)
+        cosines[block], positions[block] = found[:, 0], position[:, 0]
+    return positions, cosines.clip(-1, 1)
+
+
+def nearest_neighbours(rows: NDArray[np.float16], k: int) -> Ids:
+    """Positions of the ``k`` other rows most similar to each of ``rows`` (N, dim), the most similar
+    first: int64 (N, k). Above :data:`EXACT_NEIGHBOURS` rows they are sought in the nearest cells
+    only (as :func:`neighbour_pairs`); -1 where these hold fewer.
+    """
+    count, dim = rows.shape
+    index = faiss.IndexFlatIP(dim) if count <= EXACT_NEIGHBOURS else _cells(rows)
+    for start in range(0, count, BLOCK_ROWS):
+        index.add(rows[start : start + BLOCK_ROWS].astype(np.float32))
+    neighbours = np.full((count, k), -1, np.int64)
+    for start in range(0, count, BLOCK_ROWS):
+        queries = rows[start : start + BLOCK_ROWS].astype(np.float32)
+        _, found = index.search(queries, min(k + 1, count))
+        own = found == np.arange(start, start + len(queries))[:, None]
+        own[~own.any(1), -1] = True  # more than k copies of a row: it may not find itself
+        others = found[~own].reshape(len(queries), -1)
+        neighbours[start : start + len(queries), : others.shape[1]] = others
+    return neighbours
+
+
+EXACT_NEIGHBOURS = 20_000
 EXACT_ROWS = 50_000
 """Up to this many rows comparing all with all takes seconds."""
 BLOCK_ROWS = 4096
