@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import photograph
+from PIL.Image import Transpose
 
 from embedsearch.errors import QueryError
 from embedsearch.explore.tags import MOST_TAGS, standing_out
@@ -78,7 +79,8 @@ def test_tags_of_people_outlast_runs_and_found_ones_are_replaced(
     assert TagCount("Summer 2023", 2, 2) in index.tags()
     assert TagCount("flower", 2, 1) in index.tags()
     for name in ("flower", "small"):
-        photograph().resize((320, 213)).save(photos / f"{name}.jpg")
+        mirrored = photograph("flower").transpose(Transpose.FLIP_LEFT_RIGHT)
+        mirrored.resize((320, 213)).save(photos / f"{name}.jpg")
     index.add(photos)
     # What was found in the old content is gone at once; what people gave stays.
     assert tags_of(index, "flower.jpg") == set()
