@@ -10,7 +10,7 @@ from PIL import Image
 from embedsearch.explore.bursts import burst_pairs, seconds
 from embedsearch.explore.perceptual import View, likeness
 from embedsearch.explore.quality import quality
-from embedsearch.store import vectors
+from embedsearch.store import neighbours
 
 
 def view(picture: Image.Image) -> View:
@@ -64,12 +64,12 @@ def test_bursts_need_both_time_and_likeness() -> None:
 def test_neighbours_are_those_above_the_cosine_each_once(
     monkeypatch: pytest.MonkeyPatch, exact_rows: int
 ) -> None:
-    monkeypatch.setattr(vectors, "EXACT_ROWS", exact_rows)
+    monkeypatch.setattr(neighbours, "EXACT_ROWS", exact_rows)
     rng = np.random.default_rng(3)
     rows = rng.standard_normal((12_000, 32), dtype=np.float32)
     rows[6000:6500] = rows[:500] + 0.05 * rng.standard_normal((500, 32), dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    one, other, cosines = vectors.neighbour_pairs(rows.astype(np.float16), 0.95, 4)
+    one, other, cosines = neighbours.neighbour_pairs(rows.astype(np.float16), 0.95, 4)
     assert sorted(zip(one.tolist(), other.tolist(), strict=True)) == [
         (place, place + 6000) for place in range(500)
     ]
@@ -78,6 +78,6 @@ def test_neighbours_are_those_above_the_cosine_each_once(
 
 
 def test_few_rows_have_few_neighbours() -> None:
-    assert len(vectors.neighbour_pairs(np.ones((1, 4), np.float16), 0, 8)[0]) == 0
-    one, other, cosines = vectors.neighbour_pairs(np.eye(4, dtype=np.float16)[[0, 0, 1]], 0.5, 8)
+    assert len(neighbours.neighbour_pairs(np.ones((1, 4), np.float16), 0, 8)[0]) == 0
+    one, other, cosines = neighbours.neighbour_pairs(np.eye(4, dtype=np.float16)[[0, 0, 1]], 0.5, 8)
     assert (one.tolist(), other.tolist(), cosines.tolist()) == ([0], [1], [1.0])

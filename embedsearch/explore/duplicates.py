@@ -22,6 +22,7 @@ from embedsearch.explore.perceptual import Likeness, View, likeness
 from embedsearch.explore.quality import Quality, best_first
 from embedsearch.records import Duplicate, DuplicateGroup, DuplicateReport, Image
 from embedsearch.store.catalogue import Catalogue, StoredEncoder
+from embedsearch.store.neighbours import neighbour_pairs
 from embedsearch.store.whole_pictures import half_precision_rows, images_by_id, whole_pictures
 
 Kind = Literal["exact", "near", "burst"]
@@ -120,8 +121,6 @@ class _Search:
 
     def near(self, progress: Progress) -> list[DuplicateGroup]:
         """Pictures that look the same: embeddings and perceptual hashes agree."""
-        from embedsearch.store.vectors import neighbour_pairs
-
         left = np.array(self._left, np.int64)
         rows = self._rows if len(left) == len(self._rows) else self._rows[left]
         one, other, _ = neighbour_pairs(rows, self._thresholds.similarity, NEIGHBOURS)
@@ -130,6 +129,9 @@ class _Search:
         # An edited copy keeps the time of its original; two shots have two.
         shots = (apart > 0) & (apart <= self._thresholds.seconds)
         one, other = left[one[~shots]], left[other[~shots]]
+        # Picture after picture, not by cosine: so each is read once or twice, not with every pair.
+        order = np.argsort(one, kind="stable")
+        one, other = one[order], other[order]
         alike: DisjointSet = DisjointSet()
         for start in range(0, len(one), _PAIRS):
             progress(start, len(one))
