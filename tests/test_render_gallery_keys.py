@@ -185,7 +185,13 @@ def test_paths_and_commands_are_copied_as_a_shell_takes_them(tmp_path: Path) -> 
     )
     folder = tmp_path / "photos"
     assert told[0] == f"{folder}/even-0.png"
-    words = ["embedsearch", "similar", f"{folder}/even-0.png", "--index", str(tmp_path / "an index")]
+    words = [
+        "embedsearch",
+        "similar",
+        f"{folder}/even-0.png",
+        "--index",
+        str(tmp_path / "an index"),
+    ]
     assert shlex.split(str(told[1]))[:5] == words
     odd = os.fsencode(folder) + b"/even-2.png\xff #?.png"
     for text in (f"x x {told[2]}", str(told[3])):

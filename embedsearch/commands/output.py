@@ -58,11 +58,25 @@ def print_hits(
 
         show(hits_table(hits))
     if html is not None:
-        print(f"Gallery: {html}", file=sys.stderr)
-        if open_html:
-            import webbrowser
+        show_gallery(html, open_html)
 
-            webbrowser.open(html.absolute().as_uri())
+
+def show_gallery(html: Path, open_html: bool) -> None:
+    """Say where a gallery is, and open it if that is wanted."""
+    print(f"Gallery: {html}", file=sys.stderr)
+    if open_html:
+        import webbrowser
+
+        webbrowser.open(html.absolute().as_uri())
+
+
+def html_file(html: Path | None, open_html: bool) -> Path | None:
+    """``html``; raises :class:`typer.BadParameter` where there is none to open."""
+    import typer
+
+    if open_html and html is None:
+        raise typer.BadParameter("--open needs a gallery: --html FILE")
+    return html
 
 
 def write_hit_gallery(
@@ -83,6 +97,7 @@ def write_hit_gallery(
         title=title,
         query_summary=query.summary() if query else "",
         examples=_examples(index, query) if query else (),
+        index_folder=index.folder,
     )
 
 
@@ -94,13 +109,13 @@ def _examples(index: Index, query: Query) -> list[Card]:
     return [
         Card(
             path=os.path.abspath(path),
-            thumbnail=_thumbnail(thumbnails, path, query.region),
+            thumbnail=thumbnail_or_none(thumbnails, path, query.region),
         )
         for path in query.pictures
     ]
 
 
-def _thumbnail(thumbnails: Thumbnails, path: str, box: Box | None = None) -> bytes | None:
+def thumbnail_or_none(thumbnails: Thumbnails, path: str, box: Box | None = None) -> bytes | None:
     """``None``, of which the card says so, where the picture has gone since it was indexed."""
     from embedsearch.errors import PictureError
 
@@ -124,7 +139,7 @@ def _cards(index: Index, hits: Sequence[Hit]) -> list[Card]:
                 rank=hit.rank,
                 score=hit.score,
                 signals=hit.signals,
-                thumbnail=_thumbnail(thumbnails, hit.path),
+                thumbnail=thumbnail_or_none(thumbnails, hit.path),
                 width=width,
                 height=height,
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from embedsearch.errors import IndexFormatError
 from embedsearch.store.vector_file import (
