@@ -39,7 +39,8 @@ addEventListener("load", async () => {
   const count = () => document.getElementById("count").textContent;
   const closer = document.getElementById("closer");
   const copied = [];
-  Object.defineProperty(navigator, "clipboard", {value: {writeText: async (text) => { copied.push(text); }}});
+  const clipboard = {writeText: async (text) => { copied.push(text); }};
+  Object.defineProperty(navigator, "clipboard", {value: clipboard});
   const loaded = () => new Promise((done) => setTimeout(done, 500));
   try { %s } catch (error) { said.push(String(error.stack)); }
   const pre = document.createElement("pre");

@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from embedsearch.records import Hit
 
 if TYPE_CHECKING:
@@ -72,8 +74,6 @@ def show_gallery(html: Path, open_html: bool) -> None:
 
 def html_file(html: Path | None, open_html: bool) -> Path | None:
     """``html``; raises :class:`typer.BadParameter` where there is none to open."""
-    import typer
-
     if open_html and html is None:
         raise typer.BadParameter("--open needs a gallery: --html FILE")
     return html

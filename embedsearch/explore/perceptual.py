@@ -117,7 +117,7 @@ def _distance(one: Bits, other: Bits) -> int:
 
 
 def _unit(grey: NDArray[np.uint8]) -> Floats:
-    return grey / np.float32(255)
+    return np.divide(grey, 255, dtype=np.float32)
 
 
 def _laid_upon(whole: Floats, other: Floats) -> Likeness | None:
