@@ -78,6 +78,7 @@ def looking(page: Path, number: int) -> Path:
     text = page.read_text("utf-8")
     start = text.index("script-src 'sha256-")
     end = text.index("'", start + len("script-src '"))
+    text = text.replace(f'title="{page.parent}/', 'title="/home/you/')
     text = f"{text[:start]}script-src 'unsafe-inline{text[end:]}"
     clicked = page.with_name("closer.html")
     clicked.write_text(text.replace("</body>", LOOK.format(number=number)), "utf-8")

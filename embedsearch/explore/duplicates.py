@@ -197,8 +197,7 @@ class _Search:
                 looks = self._looks(ordered) if kind == "near" else {}
                 if kind == "near":
                     # A chain of small changes may lead anywhere: all must look like the best.
-                    most = self._thresholds.distance
-                    ordered = [it for it in ordered if it in looks and looks[it].distance <= most]
+                    ordered = [it for it in ordered if self._is_copy(ordered[0], it, looks.get(it))]
                 if len(ordered) > 1:
                     groups.append(self._group(kind, [images[it] for it in ordered], ordered, looks))
                     dropped.update(ordered[1:])
@@ -206,6 +205,14 @@ class _Search:
                 rest = [it for it in rest if it not in ordered and it != first]
         self._left = [position for position in self._left if position not in dropped]
         return sorted(groups, key=lambda group: group.best)
+
+    def _is_copy(self, best: int, place: int, look: Likeness | None) -> bool:
+        """Whether a picture looks like the best one: as a whole, or in a part, and then the
+        embeddings must agree too, since a part may be alike in pictures of other things."""
+        if look is None or look.distance > self._thresholds.distance:
+            return False
+        one, other = self._rows[[best, place]].astype(np.float32)
+        return not look.changed or float(one @ other) >= self._thresholds.similarity
 
     def _best_first(
         self, places: Sequence[int], images: dict[int, Image], measured: dict[int, Quality]
