@@ -160,7 +160,7 @@ def _shown_cards(cards: Sequence[Card], above: str) -> Iterator[dict[str, Any]]:
                 for signal in card.signals
                 if signal.box is not None and not _covers(signal.box, card)
             ],
-            "letters": round(max(card.width, card.height) / 36, 1),
+            "letters": round(max(card.width, card.height) / 42, 1),
             "notes": [
                 printable(text) for text in [*map(_signal, card.signals), *card.notes] if text
             ],
