@@ -137,7 +137,7 @@ def _print(found: DuplicateReport, as_json: bool) -> None:
         show(duplicates_table(found.groups))
     extra = sum(len(group.pictures) - 1 for group in found.groups)
     print(
-        f"{len(found.groups):,} groups; {extra:,} of {found.pictures:,} pictures are not the best "
+        f"{_groups(len(found.groups))}; {extra:,} of {found.pictures:,} pictures are not the best "
         "of theirs. Nothing was removed.",
         file=sys.stderr,
     )
@@ -145,6 +145,10 @@ def _print(found: DuplicateReport, as_json: bool) -> None:
         print(f"Skipped {printable(failure.path)}: {printable(failure.reason)}", file=sys.stderr)
     if len(found.skipped) > 20:
         print(f"and {len(found.skipped) - 20:,} more: --json", file=sys.stderr)
+
+
+def _groups(count: int) -> str:
+    return "1 group" if count == 1 else f"{count:,} groups"
 
 
 def _said_progress(done: int, total: int) -> None:
@@ -163,7 +167,7 @@ def _write_gallery(index: Index, groups: tuple[DuplicateGroup, ...], out: Path) 
             for number, group in enumerate(groups, 1)
         ],
         title="Duplicates",
-        query_summary=f"{len(groups):,} groups; the score is the cosine with the best picture",
+        query_summary=f"{_groups(len(groups))}; the score is the cosine with the best picture",
         index_folder=index.folder,
     )
 
