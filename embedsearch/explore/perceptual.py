@@ -42,7 +42,7 @@ _LEAST_VARIANCE = 0.0005
 """Of grey values 0 to 1: what is flatter (sky, a border) must not count as a match."""
 _LEAST_ROUGH_FIT = 0.75
 """Correlation in the first search. Of edits of other photos 0.99 reach it, of pairs that only the
-embedding calls similar a half."""
+embedding calls similar two thirds."""
 _LOOKED_AT = 6
 """Best places of the first search that are looked at more closely."""
 
