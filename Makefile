@@ -27,10 +27,12 @@ bench: $(READY)  ## run the benchmarks; DATA=FOLDER holds captions/captions.json
 	$(BIN)/python benchmarks/cold_query.py
 	$(BIN)/python benchmarks/throughput.py $(if $(DATA),--captions $(DATA)/captions/captions.jsonl)
 	$(BIN)/python benchmarks/rescan.py
+	$(if $(DATA),$(BIN)/python benchmarks/duplicates.py $(DATA))
 
-docs: $(READY)  ## write docs/commands.md and the tables of docs/mixtures.md anew
+docs: $(READY)  ## write docs/commands.md, tables and, where Chromium is, screenshots anew
 	$(BIN)/python docs/generate_commands.py
 	$(BIN)/python docs/generate_mixtures.py
+	$(BIN)/python docs/generate_screenshots.py
 
 clean:  ## remove the virtual environment, the caches and the demo
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -336,3 +336,24 @@ def test_every_command_has_an_example_in_its_help(cli: Cli) -> None:
     for command in app.registered_commands:
         assert command.callback is not None
         assert "Example" in (command.callback.__doc__ or ""), command.callback.__name__
+
+
+def test_duplicates_are_a_table_a_page_a_script_or_json(cli: Cli, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    photograph().save(photos / "a.jpg", quality=95)
+    photograph().resize((320, 213)).save(photos / "half.jpg", quality=95)
+    assert cli("index", photos).returncode == 0
+    done = cli("duplicates", "--html", "twice.html", "--script", "review.sh")
+    assert done.returncode == 0, done.stderr.decode()
+    assert "half.jpg" in done.stdout.decode()
+    assert "1 group; 1 of 2 pictures are not the best" in done.stderr.decode()
+    page = (tmp_path / "twice.html").read_text("utf-8")
+    assert re.findall(r"<li dir=\"auto\">(.*?)</li>", page)[:2] == ["best", "640 × 427"]
+    assert "bits differ" in page and "320 × 213" in page
+    assert f'data-index="{(tmp_path / "index").as_uri()}"' in page
+    assert "# rm -- " in (tmp_path / "review.sh").read_text("ascii")
+    (group,) = cli.json("duplicates")["groups"]
+    assert (group["kind"], group["best"]) == ("near", str(photos / "a.jpg"))
+    wrong = cli("duplicates", "--open")
+    assert wrong.returncode == 2 and "--html FILE" in wrong.stderr.decode()

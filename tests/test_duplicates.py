@@ -97,6 +97,31 @@ def test_the_larger_picture_is_best_and_of_equal_ones_not_the_blurred_or_the_dar
     assert len(group.pictures) == 4
 
 
+def test_a_screenshot_is_not_best_for_its_borders_nor_an_edit_that_is_younger(
+    index: Index, photos: Path
+) -> None:
+    china = photograph()
+    save(china, photos / "z original.jpg")
+    save(china.point(lambda value: min(255, value + 6)), photos / "a edited.jpg")
+    save(ImageOps.expand(china, (0, 60, 0, 60), (18, 18, 20)), photos / "a screenshot.jpg")
+    two_days_ago = (photos / "z original.jpg").stat().st_mtime - 2 * 86_400
+    os.utime(photos / "z original.jpg", (two_days_ago, two_days_ago))
+    index.add(photos)
+    (group,) = index.duplicates(kinds=["near"], min_similarity=0).groups
+    assert group.best == str(photos / "z original.jpg")
+    assert len(group.pictures) == 3
+
+
+def test_of_equal_pictures_the_one_that_says_when_it_was_taken_is_best(
+    index: Index, photos: Path
+) -> None:
+    save(photograph(), photos / "a.jpg")
+    save(photograph(), photos / "with a date.jpg", "2024:05:06 07:08:09")
+    index.add(photos)
+    (group,) = index.duplicates(kinds=["near"]).groups
+    assert group.best == str(photos / "with a date.jpg")
+
+
 def test_shots_of_a_few_seconds_are_a_burst_and_later_ones_are_not(
     index: Index, photos: Path
 ) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pictures import photograph
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
 from embedsearch.explore.bursts import burst_pairs, seconds
 from embedsearch.explore.perceptual import View, likeness
 from embedsearch.explore.quality import quality
-from embedsearch.store import vectors
+from embedsearch.store import neighbours
 
 
 def view(picture: Image.Image) -> View:
@@ -64,12 +64,12 @@ def test_bursts_need_both_time_and_likeness() -> None:
 def test_neighbours_are_those_above_the_cosine_each_once(
     monkeypatch: pytest.MonkeyPatch, exact_rows: int
 ) -> None:
-    monkeypatch.setattr(vectors, "EXACT_ROWS", exact_rows)
+    monkeypatch.setattr(neighbours, "EXACT_ROWS", exact_rows)
     rng = np.random.default_rng(3)
     rows = rng.standard_normal((12_000, 32), dtype=np.float32)
     rows[6000:6500] = rows[:500] + 0.05 * rng.standard_normal((500, 32), dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    one, other, cosines = vectors.neighbour_pairs(rows.astype(np.float16), 0.95, 4)
+    one, other, cosines = neighbours.neighbour_pairs(rows.astype(np.float16), 0.95, 4)
     assert sorted(zip(one.tolist(), other.tolist(), strict=True)) == [
         (place, place + 6000) for place in range(500)
     ]
@@ -78,6 +78,23 @@ def test_neighbours_are_those_above_the_cosine_each_once(
 
 
 def test_few_rows_have_few_neighbours() -> None:
-    assert len(vectors.neighbour_pairs(np.ones((1, 4), np.float16), 0, 8)[0]) == 0
-    one, other, cosines = vectors.neighbour_pairs(np.eye(4, dtype=np.float16)[[0, 0, 1]], 0.5, 8)
+    assert len(neighbours.neighbour_pairs(np.ones((1, 4), np.float16), 0, 8)[0]) == 0
+    one, other, cosines = neighbours.neighbour_pairs(np.eye(4, dtype=np.float16)[[0, 0, 1]], 0.5, 8)
     assert (one.tolist(), other.tolist(), cosines.tolist()) == ([0], [1], [1.0])
+
+
+def test_a_border_is_no_content_even_with_words_in_it() -> None:
+    china = photograph()
+    assert quality(np.asarray(china)).content == 1.0
+    screen = ImageOps.expand(china, (0, 85, 0, 86), (18, 18, 20))
+    ImageDraw.Draw(screen).text((9, 30), "12:34", "white")
+    assert quality(np.asarray(screen)).content == pytest.approx(427 / 598, abs=0.02)
+    assert quality(np.full((40, 30, 3), 255, np.uint8)).content == 1.0  # flat all over
+
+
+def test_pictures_turned_and_cropped_off_the_middle_are_found_in_the_whole_one() -> None:
+    china = photograph()
+    corner = china.crop((0, 0, 460, 300))
+    assert likeness(view(china), view(corner), 10).distance <= 10
+    assert likeness(view(corner), view(china), 10).distance <= 10
+    assert likeness(view(corner), view(china), 10).changed == "cropped"

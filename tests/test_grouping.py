@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from embedsearch.explore.grouping import by_density, by_kmeans, number_of_groups
-from embedsearch.store import vectors
-from embedsearch.store.vectors import nearest_neighbours, nearest_rows
+from embedsearch.store import neighbours
+from embedsearch.store.neighbours import nearest_neighbours
+from embedsearch.store.vectors import nearest_rows
 
 DIM = 32
 
@@ -107,7 +108,7 @@ def test_many_rows_look_for_neighbours_in_the_nearest_cells_and_miss_few(
 ) -> None:
     rows, _ = planted(60, 50)
     exact = nearest_neighbours(rows, 5)
-    monkeypatch.setattr(vectors, "EXACT_NEIGHBOURS", 100)
+    monkeypatch.setattr(neighbours, "EXACT_ROWS", 100)
     found = nearest_neighbours(rows, 5)
     assert found.shape == exact.shape
     assert (found != np.arange(len(rows))[:, None]).all()

@@ -88,6 +88,10 @@ def gallery(tmp_path: Path, *cards: Card, **texts: str) -> Page:
     return Page((tmp_path / "out.html").read_text("utf-8"))
 
 
+def pictures(page: Page) -> list[dict[str, str | None]]:
+    return [link for link in page.every("a") if (link.get("class") or "").startswith("picture")]
+
+
 def test_a_card_shows_its_rank_name_score_and_folder_and_leads_to_the_file(tmp_path: Path) -> None:
     page = gallery(
         tmp_path,
@@ -106,7 +110,7 @@ def test_a_card_shows_its_rank_name_score_and_folder_and_leads_to_the_file(tmp_p
         "--part:1.0",
         "--part:0.5",
     ]
-    links = page.every("a")
+    links = pictures(page)
     assert [link["href"] for link in links] == [
         "file:///photos/2023/a.jpg",
         "file:///photos/2024/b.jpg",
@@ -177,7 +181,7 @@ def test_a_hostile_name_is_shown_and_adds_no_element_and_no_attribute(
 @given(st.binary(min_size=1).map(lambda raw: b"/" + raw.replace(b"\0", b"")))
 def test_any_file_name_leads_back_to_its_own_bytes(tmp_path: Path, raw: bytes) -> None:
     page = gallery(tmp_path, card(os.fsdecode(raw), thumbnail=None))
-    (link,) = page.every("a")
+    (link,) = pictures(page)
     assert unquote_to_bytes((link["href"] or "").removeprefix("file://")) == raw
     assert len(page.every("script")) == 1
 
@@ -200,7 +204,14 @@ def test_boxes_are_drawn_in_pixels_of_the_picture_but_not_around_all_of_it(tmp_p
         ("10.0", "20.5", "300.0", "200.0"),
         ("0.0", "0.0", "100.0", "30.0"),
     ]
-    assert page.texts["li"] == ["dog 0.90", "“EXIT 24” 0.80"]
+    assert page.texts["li"] == page.texts["text"] == ["dog 0.90", "“EXIT 24” 0.80"]
+
+
+def test_what_else_is_to_be_said_stands_below_a_card_after_its_signals(tmp_path: Path) -> None:
+    page = gallery(
+        tmp_path, card(signals=(Signal("object", 0.9, None, "dog"),), notes=("best", "3 bits"))
+    )
+    assert page.texts["li"] == ["dog 0.90", "best", "3 bits"]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +229,7 @@ def test_a_tile_has_the_shape_of_its_picture_within_bounds(
     page = gallery(tmp_path, card(width=width, height=height))
     (tile,) = page.every("li")
     assert tile["style"] == f"--ratio:{ratio}"
-    assert page.every("a")[0]["class"] == ("picture whole" if whole else "picture")
+    assert pictures(page)[0]["class"] == ("picture whole" if whole else "picture")
 
 
 def test_an_empty_result_says_so(tmp_path: Path) -> None:

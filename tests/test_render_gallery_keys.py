@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from html import unescape
@@ -37,6 +38,9 @@ addEventListener("load", async () => {
     .map((name) => name.textContent).join(" ");
   const count = () => document.getElementById("count").textContent;
   const closer = document.getElementById("closer");
+  const copied = [];
+  const clipboard = {writeText: async (text) => { copied.push(text); }};
+  Object.defineProperty(navigator, "clipboard", {value: clipboard});
   const loaded = () => new Promise((done) => setTimeout(done, 500));
   try { %s } catch (error) { said.push(String(error.stack)); }
   const pre = document.createElement("pre");
@@ -61,7 +65,7 @@ def said(tmp_path: Path, steps: str) -> list[object]:
         Image.new("RGB", (12, 8)).save(thumbnail, "JPEG")
         cards.append(Card(str(path), number, 0.1, (), thumbnail.getvalue(), 120, 80))
     page = tmp_path / "page.html"
-    write_gallery(page, cards, title="keys")
+    write_gallery(page, cards, title="keys", index_folder=tmp_path / "an index")
     html = page.read_text("utf-8")
     html, count = re.subn(r"'sha256-[^']+'", "'unsafe-inline'", html)  # lets the driver in
     assert count == 1
@@ -165,3 +169,45 @@ def test_space_looks_closer_at_the_file_itself_and_arrows_go_on_from_there(tmp_p
         press(" "); press("ArrowRight"); press("Escape"); said.push(closer.open, focused());
         """,
     ) == [True, 120, 120, True, False, "3. odd-3.png", False, "4. even-4.png"]
+
+
+def test_paths_and_commands_are_copied_as_a_shell_takes_them(tmp_path: Path) -> None:
+    """The third name is no UTF-8 and has spaces in it: Bash must read its bytes."""
+    told = said(
+        tmp_path,
+        """
+        const files = document.querySelectorAll(".picture");
+        files[0].focus(); press("c"); press("m"); await loaded();
+        files[2].focus(); press("c"); press(" "); await loaded();
+        document.querySelector("[data-copy=command]").click(); await loaded();
+        said.push(...copied, document.getElementById("said").textContent.startsWith("Copied: "));
+        said.push(document.querySelector(".open-folder").href);
+        """,
+    )
+    folder = tmp_path / "photos"
+    assert told[0] == f"{folder}/even-0.png"
+    words = [
+        "embedsearch",
+        "similar",
+        f"{folder}/even-0.png",
+        "--index",
+        str(tmp_path / "an index"),
+    ]
+    assert shlex.split(str(told[1]))[:5] == words
+    odd = os.fsencode(folder) + b"/even-2.png\xff #?.png"
+    for text in (f"x x {told[2]}", str(told[3])):
+        read = subprocess.run(
+            ["bash", "-c", f'set -- {text}; printf %s "$3"'], capture_output=True, check=True
+        )
+        assert read.stdout == odd
+    assert told[4:] == [True, f"{folder.as_uri()}/"]
+
+
+def test_a_question_mark_shows_the_keys_and_escape_hides_them(tmp_path: Path) -> None:
+    assert said(
+        tmp_path,
+        """
+        const up = () => getComputedStyle(document.getElementById("keys")).position;
+        said.push(up()); press("?"); said.push(up()); press("Escape"); said.push(up());
+        """,
+    ) == ["static", "fixed", "static"]

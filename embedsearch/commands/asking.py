@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedsearch.commands import options
-from embedsearch.commands.output import print_hits
+from embedsearch.commands.output import html_file, print_hits
 
 if TYPE_CHECKING:
     from embedsearch.records import Box
@@ -82,7 +82,7 @@ def search(
             query,
             as_json=as_json,
             nul=nul,
-            html=_html(html, open_html),
+            html=html_file(html, open_html),
             open_html=open_html,
         )
 
@@ -122,7 +122,7 @@ def similar(
             title=f"Similar to {image}",
             as_json=as_json,
             nul=nul,
-            html=_html(html, open_html),
+            html=html_file(html, open_html),
             open_html=open_html,
         )
 
@@ -138,9 +138,3 @@ def _region(given: str | None) -> Box | None:
             f"--region takes four numbers, x,y,w,h in pixels, such as 120,80,200,150; not {given!r}"
         ) from None
     return x, y, width, height
-
-
-def _html(html: Path | None, open_html: bool) -> Path | None:
-    if open_html and html is None:
-        raise typer.BadParameter("--open needs a gallery: --html FILE")
-    return html

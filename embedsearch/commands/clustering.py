@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedsearch.commands import options
-from embedsearch.commands.output import print_json, thumbnail_of
+from embedsearch.commands.output import html_file, print_json, show_gallery, thumbnail_of
 
 if TYPE_CHECKING:
     from embedsearch.index import Index
@@ -81,8 +81,7 @@ def cluster(
       embedsearch cluster --method density --json
       embedsearch cluster --anew --where "folder like '%/2023%'"
     """
-    if open_html and html is None:
-        raise typer.BadParameter("--open needs a gallery: --html FILE")
+    html_file(html, open_html)
     if clusters is not None and method is MethodChoice.density:
         raise typer.BadParameter("--clusters belongs to kmeans; density finds the number itself")
     from embedsearch.index import Index
@@ -101,13 +100,10 @@ def cluster(
         if sheet is not None:
             _write_sheet(opened, found, sheet)
     _print(found, as_json)
-    for what, file in (("Gallery", html), ("Contact sheet", sheet)):
-        if file is not None:
-            print(f"{what}: {file}", file=sys.stderr)
-    if html is not None and open_html:
-        import webbrowser
-
-        webbrowser.open(html.absolute().as_uri())
+    if sheet is not None:
+        print(f"Contact sheet: {sheet}", file=sys.stderr)
+    if html is not None:
+        show_gallery(html, open_html)
 
 
 def _print(found: ClusterReport, as_json: bool) -> None:
@@ -167,6 +163,7 @@ def _write_gallery(index: Index, found: ClusterReport, out: Path) -> None:
         sections,
         title="Clusters",
         query_summary=f"{_summary(found)} The score is the cosine with the middle of the cluster.",
+        index_folder=index.folder,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import asdict
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedsearch.commands import options
-from embedsearch.commands.output import print_json
+from embedsearch.commands.output import html_file, print_json, show_gallery, thumbnail_of
 
 if TYPE_CHECKING:
     from embedsearch.index import Index
@@ -85,7 +84,7 @@ def duplicates(
     slightly turned copies; the embeddings and the perceptual hashes both have to agree. burst:
     shots of one moment that look alike.
 
-    The best picture of each group is proposed: the largest, then the sharpest and best exposed.
+    The best picture of each group is proposed: by resolution, sharpness, exposure, age.
 
     \b
     Examples:
@@ -94,8 +93,7 @@ def duplicates(
       embedsearch duplicates --html twice.html --open
       embedsearch duplicates --where "path like '%/Downloads/%'" --script review.sh
     """
-    if open_html and html is None:
-        raise typer.BadParameter("--open needs a gallery: --html FILE")
+    html_file(html, open_html)
     from embedsearch.index import Index
 
     with Index(folder) as opened:
@@ -117,11 +115,7 @@ def duplicates(
         print(f"Script to review: {script}", file=sys.stderr)
     _print(found, as_json)
     if html is not None:
-        print(f"Gallery: {html}", file=sys.stderr)
-        if open_html:
-            import webbrowser
-
-            webbrowser.open(html.absolute().as_uri())
+        show_gallery(html, open_html)
 
 
 def _print(found: DuplicateReport, as_json: bool) -> None:
@@ -143,7 +137,7 @@ def _print(found: DuplicateReport, as_json: bool) -> None:
         show(duplicates_table(found.groups))
     extra = sum(len(group.pictures) - 1 for group in found.groups)
     print(
-        f"{len(found.groups):,} groups; {extra:,} of {found.pictures:,} pictures are not the best "
+        f"{_groups(len(found.groups))}; {extra:,} of {found.pictures:,} pictures are not the best "
         "of theirs. Nothing was removed.",
         file=sys.stderr,
     )
@@ -151,6 +145,10 @@ def _print(found: DuplicateReport, as_json: bool) -> None:
         print(f"Skipped {printable(failure.path)}: {printable(failure.reason)}", file=sys.stderr)
     if len(found.skipped) > 20:
         print(f"and {len(found.skipped) - 20:,} more: --json", file=sys.stderr)
+
+
+def _groups(count: int) -> str:
+    return "1 group" if count == 1 else f"{count:,} groups"
 
 
 def _said_progress(done: int, total: int) -> None:
@@ -162,45 +160,32 @@ def _write_gallery(index: Index, groups: tuple[DuplicateGroup, ...], out: Path) 
     """One section a group, the best picture first."""
     from embedsearch.render.gallery import Section, write_sections
 
-    sections = []
-    for number, group in enumerate(groups, 1):
-        distances = [
-            str(one.hash_distance) for one in group.pictures[1:] if one.hash_distance is not None
-        ]
-        note = "The first is proposed as the best."
-        if distances:
-            note += f" Hash distances of the others: {', '.join(distances)} of 64."
-        sections.append(
-            Section(f"{number}. {group.kind}: {len(group.pictures)}", _cards(index, group), note)
-        )
     write_sections(
         out,
-        sections,
+        [
+            Section(f"{number}. {group.kind}", _cards(index, group))
+            for number, group in enumerate(groups, 1)
+        ],
         title="Duplicates",
-        query_summary=f"{len(groups):,} groups. The score is the cosine with the best picture.",
+        query_summary=f"{_groups(len(groups))}; the score is the cosine with the best picture",
+        index_folder=index.folder,
     )
 
 
 def _cards(index: Index, group: DuplicateGroup) -> list[Card]:
-    from embedsearch.errors import PictureError
+    from embedsearch.render.duplicates import short_facts
     from embedsearch.render.gallery import Card
 
     thumbnails = index.thumbnails()
-    cards = []
-    for rank, one in enumerate(group.pictures, 1):
-        small: bytes | None
-        try:
-            small = thumbnails.get(os.fsencode(one.path))
-        except PictureError:
-            small = None  # the card says so
-        cards.append(
-            Card(
-                path=one.path,
-                rank=rank,
-                score=one.similarity,
-                thumbnail=small,
-                width=one.width,
-                height=one.height,
-            )
+    return [
+        Card(
+            path=one.path,
+            rank=rank,
+            score=one.similarity,
+            thumbnail=thumbnail_of(thumbnails, one.path),
+            width=one.width,
+            height=one.height,
+            notes=short_facts(one, one.path == group.best),
         )
-    return cards
+        for rank, one in enumerate(group.pictures, 1)
+    ]

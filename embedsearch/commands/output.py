@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from embedsearch.records import Hit
 
 if TYPE_CHECKING:
@@ -58,11 +60,23 @@ def print_hits(
 
         show(hits_table(hits))
     if html is not None:
-        print(f"Gallery: {html}", file=sys.stderr)
-        if open_html:
-            import webbrowser
+        show_gallery(html, open_html)
 
-            webbrowser.open(html.absolute().as_uri())
+
+def show_gallery(html: Path, open_html: bool) -> None:
+    """Say where a gallery is, and open it if that is wanted."""
+    print(f"Gallery: {html}", file=sys.stderr)
+    if open_html:
+        import webbrowser
+
+        webbrowser.open(html.absolute().as_uri())
+
+
+def html_file(html: Path | None, open_html: bool) -> Path | None:
+    """``html``; raises :class:`typer.BadParameter` where there is none to open."""
+    if open_html and html is None:
+        raise typer.BadParameter("--open needs a gallery: --html FILE")
+    return html
 
 
 def write_hit_gallery(
@@ -83,6 +97,7 @@ def write_hit_gallery(
         title=title,
         query_summary=query.summary() if query else "",
         examples=_examples(index, query) if query else (),
+        index_folder=index.folder,
     )
 
 

@@ -22,6 +22,7 @@ from embedsearch.explore.perceptual import Likeness, View, likeness
 from embedsearch.explore.quality import Quality, best_first
 from embedsearch.records import Duplicate, DuplicateGroup, DuplicateReport, Image
 from embedsearch.store.catalogue import Catalogue, StoredEncoder
+from embedsearch.store.neighbours import neighbour_pairs
 from embedsearch.store.whole_pictures import half_precision_rows, images_by_id, whole_pictures
 
 Kind = Literal["exact", "near", "burst"]
@@ -120,8 +121,6 @@ class _Search:
 
     def near(self, progress: Progress) -> list[DuplicateGroup]:
         """Pictures that look the same: embeddings and perceptual hashes agree."""
-        from embedsearch.store.vectors import neighbour_pairs
-
         left = np.array(self._left, np.int64)
         rows = self._rows if len(left) == len(self._rows) else self._rows[left]
         one, other, _ = neighbour_pairs(rows, self._thresholds.similarity, NEIGHBOURS)
@@ -130,6 +129,9 @@ class _Search:
         # An edited copy keeps the time of its original; two shots have two.
         shots = (apart > 0) & (apart <= self._thresholds.seconds)
         one, other = left[one[~shots]], left[other[~shots]]
+        # Picture after picture, not by cosine: so each is read once or twice, not with every pair.
+        order = np.argsort(one, kind="stable")
+        one, other = one[order], other[order]
         alike: DisjointSet = DisjointSet()
         for start in range(0, len(one), _PAIRS):
             progress(start, len(one))
@@ -195,8 +197,7 @@ class _Search:
                 looks = self._looks(ordered) if kind == "near" else {}
                 if kind == "near":
                     # A chain of small changes may lead anywhere: all must look like the best.
-                    most = self._thresholds.distance
-                    ordered = [it for it in ordered if it in looks and looks[it].distance <= most]
+                    ordered = [it for it in ordered if self._is_copy(ordered[0], it, looks.get(it))]
                 if len(ordered) > 1:
                     groups.append(self._group(kind, [images[it] for it in ordered], ordered, looks))
                     dropped.update(ordered[1:])
@@ -204,6 +205,14 @@ class _Search:
                 rest = [it for it in rest if it not in ordered and it != first]
         self._left = [position for position in self._left if position not in dropped]
         return sorted(groups, key=lambda group: group.best)
+
+    def _is_copy(self, best: int, place: int, look: Likeness | None) -> bool:
+        """Whether a picture looks like the best one: as a whole, or in a part, and then the
+        embeddings must agree too, since a part may be alike in pictures of other things."""
+        if look is None or look.distance > self._thresholds.distance:
+            return False
+        one, other = self._rows[[best, place]].astype(np.float32)
+        return not look.changed or float(one @ other) >= self._thresholds.similarity
 
     def _best_first(
         self, places: Sequence[int], images: dict[int, Image], measured: dict[int, Quality]

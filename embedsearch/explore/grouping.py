@@ -106,7 +106,7 @@ def by_density(rows: Rows) -> Grouping:
     """
     from sklearn.cluster import HDBSCAN
 
-    from embedsearch.store.vectors import nearest_neighbours
+    from embedsearch.store.neighbours import nearest_neighbours
 
     count = len(rows)
     if count < 2 * LEAST_MEMBERS:

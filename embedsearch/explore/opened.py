@@ -14,8 +14,8 @@ from embedsearch.explore.quality import MEASURED_SIDE, Quality, quality
 from embedsearch.images.decode import decode
 from embedsearch.records import Failure, Image
 
-VIEWS_KEPT = 4096
-"""16 kB each."""
+VIEWS_KEPT = 32_768
+"""4 kB each."""
 _Made = TypeVar("_Made")
 _Item = TypeVar("_Item")
 
@@ -51,7 +51,11 @@ class OpenedPictures:
 
     def together(self, work: Callable[[_Item], _Made], items: Sequence[_Item]) -> list[_Made]:
         """``work`` on all ``items``, on the threads, in order."""
-        return list(self._threads.map(work, items))
+        from threadpoolctl import threadpool_limits
+
+        # Small products of matrices: BLAS would start threads of its own for each, and wait.
+        with threadpool_limits(1, user_api="blas"):
+            return list(self._threads.map(work, items))
 
     def unchanged(self, images: Iterable[Image]) -> list[tuple[Image, os.stat_result]]:
         """Pictures whose file is as it was indexed, with what the system says of it."""

@@ -5,20 +5,22 @@ The hash is pHash (C. Zauner, "Implementation and Benchmarking of Perceptual Ima
 median. It withstands compression, scaling, and changes of colour, light and contrast; a crop, a
 turn or a mirror change it altogether. So where two hashes differ, the pictures are laid upon one
 another: the middle of one is sought in the other, mirrored, turned and scaled, by normalised
-cross-correlation (J. P. Lewis, "Fast Normalized Cross-Correlation", 1995), and the part that both
-show is hashed.
+cross-correlation, first in very small pictures and then more closely where it fits best; the part
+that both show is hashed.
 
 The package ``imagehash`` computes the same hash; it would add PyWavelets and does not align.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy.fft import dctn, irfft2, rfft2
+from scipy.fft import dctn
 from scipy.ndimage import map_coordinates
 
 Floats = NDArray[np.float32]
@@ -28,12 +30,21 @@ SIDE = 64
 """Longer side of the grey pictures that are laid upon one another, pixels."""
 _HASHED_SIDE = 32
 _LOW_FREQUENCIES = 8
+_ROUGH_SIDE = 24
+"""Longer side of those in which the first search is done."""
 _MIDDLE = 0.5
 """The part of each side that is sought: no turn reaches its corners, most crops keep it."""
 _SCALES = tuple(1.13**step for step in range(-4, 5))  # 0.61 to 1.63
 _TURNS = (-15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0)
+_KINDS = tuple(product((False, True), _TURNS))
+"""What may have been done to a picture: mirrored, turned by so many degrees."""
 _LEAST_VARIANCE = 0.0005
 """Of grey values 0 to 1: what is flatter (sky, a border) must not count as a match."""
+_LEAST_ROUGH_FIT = 0.75
+"""Correlation in the first search. Of edits of other photos 0.99 reach it, of pairs that only the
+embedding calls similar two thirds."""
+_LOOKED_AT = 6
+"""Best places of the first search that are looked at more closely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +81,8 @@ class View:
         scale = SIDE / max(grey.size)
         size = [max(_LOW_FREQUENCIES, round(side * scale)) for side in grey.size]
         small = grey.resize((size[0], size[1]), Image.Resampling.BOX)
-        self.grey: Floats = np.asarray(small, np.float32) / np.float32(255)
-        self.bits = phash(self.grey)
+        self.grey: NDArray[np.uint8] = np.asarray(small)
+        self.bits = phash(_unit(self.grey))
 
 
 def phash(grey: Floats) -> Bits:
@@ -93,7 +104,7 @@ def likeness(one: View, other: View, enough: int) -> Likeness:
     for first, second, inverse in ((one, other, False), (other, one, True)):
         if best.distance <= enough:
             break
-        found = _laid_upon(first.grey, second.grey)
+        found = _laid_upon(_unit(first.grey), _unit(second.grey))
         if found is not None and found.distance < best.distance:
             best = found
             if inverse:
@@ -105,58 +116,84 @@ def _distance(one: Bits, other: Bits) -> int:
     return int(np.count_nonzero(one != other))
 
 
+def _unit(grey: NDArray[np.uint8]) -> Floats:
+    return np.divide(grey, 255, dtype=np.float32)
+
+
 def _laid_upon(whole: Floats, other: Floats) -> Likeness | None:
     """Where the middle of ``other`` fits ``whole`` best, and how alike the two are there; None
-    where ``whole`` is too narrow to hold it."""
-    height, width = whole.shape
-    centred = whole - whole.mean()
-    spectrum = rfft2(centred)
-    sums, squares = _sums(centred), _sums(centred * centred)
+    where it fits nowhere."""
     best, found = -np.inf, None
-    for scale, kinds, patches in _middles(other):
-        h, w = patches.shape[1:]
-        if h > height or w > width:
+    for scale, kind, place in _rough_places(whole, other):
+        (patch,) = _middles(other, scale, [kind])
+        reach = int(SIDE * scale / _ROUGH_SIDE) + 1
+        y, x = (max(0, round(at * (SIDE * scale / _ROUGH_SIDE)) - reach) for at in place)
+        h, w = patch.shape
+        near = whole[y : y + h + 2 * reach, x : x + w + 2 * reach]
+        if near.shape[0] < h or near.shape[1] < w:
             continue
-        sought = patches - patches.mean((1, 2), keepdims=True)
-        norms = np.sqrt((sought * sought).sum((1, 2), keepdims=True))
-        sought /= np.maximum(norms, 1e-6)
-        # What wraps around lies beyond the places where all of a patch is inside.
-        products = irfft2(spectrum * np.conj(rfft2(sought, (height, width))), (height, width))
-        variance = _windows(squares, h, w) - _windows(sums, h, w) ** 2 / (h * w)
-        places = products[:, : height - h + 1, : width - w + 1]
-        places = places / np.sqrt(np.maximum(variance, _LEAST_VARIANCE * h * w))
-        kind, y, x = np.unravel_index(int(places.argmax()), places.shape)
-        if places[kind, y, x] > best:
-            best = places[kind, y, x]
-            found = (scale, *kinds[kind], whole[y : y + h, x : x + w], patches[kind])
+        fits = _fits(near, patch[None])[..., 0]
+        dy, dx = np.unravel_index(int(fits.argmax()), fits.shape)
+        if fits[dy, dx] > best:
+            best, found = fits[dy, dx], (scale, *kind, near[dy : dy + h, dx : dx + w], patch)
     if found is None:
         return None
     scale, mirrored, turn, there, patch = found
     return Likeness(_distance(phash(there), phash(patch)), mirrored, turn, scale)
 
 
-def _middles(grey: Floats) -> Iterator[tuple[float, list[tuple[bool, float]], Floats]]:
-    """The middle of a picture at every scale: with it what was done to each, and the results,
-    (14, h, w)."""
-    height, width = grey.shape
-    kinds = [(mirrored, turn) for mirrored in (False, True) for turn in _TURNS]
+def _rough_places(
+    whole: Floats, other: Floats
+) -> list[tuple[float, tuple[bool, float], tuple[int, int]]]:
+    """Scale, kind and place of the best fits in very small pictures, the best first. One size of
+    patch serves all scales: it is ``whole`` that is made larger or smaller."""
+    patches = _middles(_resized(other, _ROUGH_SIDE / SIDE), 1.0, _KINDS)
+    found = []
     for scale in _SCALES:
-        h, w = round(_MIDDLE * height * scale), round(_MIDDLE * width * scale)
-        y, x = np.mgrid[:h, :w].astype(np.float32)
-        y, x = (y - (h - 1) / 2) / scale, (x - (w - 1) / 2) / scale
-        places = []
-        for mirrored, turn in kinds:
-            cosine, sine = np.cos(np.radians(turn)), np.sin(np.radians(turn))
-            across = (cosine * x - sine * y) * (-1 if mirrored else 1)
-            places.append((sine * x + cosine * y + (height - 1) / 2, across + (width - 1) / 2))
-        yield scale, kinds, map_coordinates(grey, np.stack(places, 1), order=1, mode="nearest")
+        small = _resized(whole, _ROUGH_SIDE / SIDE / scale)
+        if small.shape[0] < patches.shape[1] or small.shape[1] < patches.shape[2]:
+            continue
+        fits = _fits(small, patches)
+        flat = fits.reshape(-1, len(_KINDS))
+        for kind, at in zip(_KINDS, flat.argmax(0), strict=True):
+            y, x = divmod(int(at), fits.shape[1])
+            found.append((float(flat[at, _KINDS.index(kind)]), scale, kind, (y, x)))
+    found.sort(reverse=True)
+    return [one[1:] for one in found[:_LOOKED_AT] if one[0] >= _LEAST_ROUGH_FIT]
 
 
-def _sums(values: Floats) -> NDArray[np.float64]:
-    """Sums over all rectangles that begin at the corner, (H + 1, W + 1)."""
-    return np.pad(values.cumsum(0, np.float64).cumsum(1), ((1, 0), (1, 0)))
+def _resized(grey: Floats, scale: float) -> Floats:
+    from PIL import Image
+
+    height, width = (max(2, round(side * scale)) for side in grey.shape)
+    return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BOX))
 
 
-def _windows(sums: NDArray[np.float64], h: int, w: int) -> NDArray[np.float64]:
-    """Sums over every window of h x w."""
-    return sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w]
+def _fits(whole: Floats, patches: Floats) -> Floats:
+    """Normalised cross-correlation of ``patches`` (K, h, w) with every window of ``whole`` (H, W):
+    (H - h + 1, W - w + 1, K)."""
+    kinds, h, w = patches.shape
+    windows = sliding_window_view(whole, (h, w))
+    places = windows.shape[:2]
+    flat = windows.reshape(-1, h * w)
+    flat = flat - flat.mean(1, keepdims=True)
+    flat /= np.sqrt(np.maximum(np.vecdot(flat, flat), _LEAST_VARIANCE * h * w))[:, None]
+    sought = patches.reshape(kinds, -1)
+    sought = sought - sought.mean(1, keepdims=True)
+    sought /= np.maximum(np.linalg.norm(sought, axis=1, keepdims=True), 1e-6)
+    return np.asarray((flat @ sought.T).reshape(*places, kinds), np.float32)
+
+
+def _middles(grey: Floats, scale: float, kinds: Sequence[tuple[bool, float]]) -> Floats:
+    """The middle of a picture, made ``scale`` times as large, mirrored and turned as ``kinds``
+    say: (K, h, w)."""
+    height, width = grey.shape
+    h, w = (max(1, round(_MIDDLE * side * scale)) for side in (height, width))
+    y, x = np.mgrid[:h, :w].astype(np.float32)
+    y, x = (y - (h - 1) / 2) / scale, (x - (w - 1) / 2) / scale
+    places = []
+    for mirrored, turn in kinds:
+        cosine, sine = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+        across = (cosine * x - sine * y) * (-1 if mirrored else 1)
+        places.append((sine * x + cosine * y + (height - 1) / 2, across + (width - 1) / 2))
+    return np.asarray(map_coordinates(grey, np.stack(places, 1), order=1, mode="nearest"))

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from rich import box
+from rich import box, filesize
 from rich.table import Table
 from rich.text import Text
 
@@ -70,6 +70,19 @@ def quoted(path: str) -> str:
         for byte in os.fsencode(path)
     )
     return f"$'{shown}'"
+
+
+def short_facts(picture: Duplicate, is_best: bool) -> tuple[str, ...]:
+    """What is to be said of a picture, in a word or two each, for the notes of a card."""
+    distance = picture.hash_distance
+    said = [
+        "best" if is_best else "",
+        "" if is_best or distance is None else f"{distance} of 64 bits differ",
+        picture.changed,
+        f"{picture.width} × {picture.height}",
+        filesize.decimal(picture.size),
+    ]
+    return tuple(text for text in said if text)
 
 
 def _script(groups: Sequence[DuplicateGroup]) -> Iterator[str]:

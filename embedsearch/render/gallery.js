@@ -9,6 +9,8 @@
   const closer = document.getElementById("closer");
   const stage = closer.querySelector(".stage");
   const caption = closer.querySelector("figcaption");
+  const keys = document.getElementById("keys");
+  const said = document.getElementById("said");
   let current = 0; // the card that a tab reaches
   let closest = 0; // the card that is, or was last, looked at closer
 
@@ -66,7 +68,10 @@
     const thumbnail = parts.find((part) => part.matches("img, .blank"));
     const whole = new Image();
     whole.onload = () => thumbnail.replaceWith(whole);
+    whole.alt = links[i].getAttribute("aria-label");
     whole.src = links[i].href;
+    closer.querySelector(".open").href = links[i].href;
+    closer.querySelector(".open-folder").href = links[i].href.replace(/[^/]*$/, "");
     if (closer.open) return;
     closer.showModal();
     closer.focus(); // else the first button has the focus, and takes enter and space
@@ -75,6 +80,46 @@
   function shut() {
     closer.close();
     links[closest].focus();
+  }
+
+  // A path as one word for a shell. The URL has its bytes, whatever they are.
+  function shellWord(url) {
+    const bytes = url.replace("file://", "");
+    const path = pathOf(bytes);
+    if (path === null) return `$'${bytes.replaceAll("%", "\\x")}'`;
+    return /^[\w@+=:,./-]+$/.test(path) ? path : `'${path.replaceAll("'", "'\\''")}'`;
+  }
+
+  // The path as text, or null where it is none, or would break a line.
+  function pathOf(bytes) {
+    try {
+      const path = decodeURIComponent(bytes);
+      return /[\x00-\x1f\x7f]/.test(path) ? null : path;
+    } catch {
+      return null;
+    }
+  }
+
+  function toCopy(what, i) {
+    const url = links[i].getAttribute("href");
+    if (what === "path") return pathOf(url.replace("file://", "")) ?? shellWord(url);
+    const index = document.body.dataset.index;
+    const where = index ? ` --index ${shellWord(index)}` : "";
+    return `embedsearch similar ${shellWord(url)}${where} --html more.html --open`;
+  }
+
+  async function copy(what, i) {
+    const text = toCopy(what, i);
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      return prompt("Copy this:", text);
+    }
+    (closer.open ? closer : document.body).append(said);
+    said.textContent = `Copied: ${text}`;
+    said.classList.add("up");
+    clearTimeout(said.timer);
+    said.timer = setTimeout(() => said.classList.remove("up"), 2500);
   }
 
   function keepTo(text) {
@@ -92,7 +137,9 @@
     if (event.key === "ArrowLeft" || event.key === "ArrowUp") look(step(closest, -1));
     else if (event.key === "ArrowRight" || event.key === "ArrowDown") look(step(closest, 1));
     else if (event.key === "Escape") shut();
-    else if (event.target.matches("button")) return; // enter and space press it
+    else if (event.key === "c") copy("path", closest);
+    else if (event.key === "m") copy("command", closest);
+    else if (event.target.matches("button, a")) return; // enter and space press it
     else if (event.key === "Enter") window.open(links[closest].href, "_blank", "noopener");
     else if (event.key === " ") shut();
     else return;
@@ -114,6 +161,10 @@
     }
     const at = links.indexOf(document.activeElement);
     if (event.key === "/") filter.focus();
+    else if (event.key === "?") keys.classList.toggle("up");
+    else if (event.key === "Escape") keys.classList.remove("up");
+    else if (event.key === "c" && at >= 0) copy("path", at);
+    else if (event.key === "m" && at >= 0) copy("command", at);
     else if (event.key === " " && at >= 0) look(at);
     else if (event.key in moves && at >= 0) links[moves[event.key]()].focus();
     else if ((event.key === "ArrowLeft" || event.key === "ArrowRight") && shown(current))
@@ -130,6 +181,7 @@
   closer.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (button?.dataset.step) look(step(closest, Number(button.dataset.step)));
+    else if (button?.dataset.copy) copy(button.dataset.copy, closest);
     else if (button || event.target === stage || event.target === closer) shut();
   });
 })();

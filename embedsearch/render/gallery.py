@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Card:
     width: int = 0
     """Of the upright picture, in pixels, as the boxes of ``signals`` are; 0 where not known."""
     height: int = 0
+    notes: tuple[str, ...] = ()
+    """Anything else to be said of it, in a word or two each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +57,22 @@ def write_gallery(
     title: str,
     query_summary: str = "",
     examples: Sequence[Card] = (),
+    index_folder: Path | None = None,
 ) -> None:
     """Write the pictures of one result to the HTML file ``out``.
 
     ``title`` heads the page, ``query_summary`` says below it how the result came about, and
-    ``examples`` are the pictures that were asked with. Every text may hold anything: it is shown,
-    never run. Raises :class:`~embedsearch.errors.OutputError` where ``out`` cannot be written.
+    ``examples`` are the pictures that were asked with. The commands that the page offers for more
+    of the same name ``index_folder``. Every text may hold anything: it is shown, never run. Raises
+    :class:`~embedsearch.errors.OutputError` where ``out`` cannot be written.
     """
     write_sections(
-        out, [Section("", cards)], title=title, query_summary=query_summary, examples=examples
+        out,
+        [Section("", cards)],
+        title=title,
+        query_summary=query_summary,
+        examples=examples,
+        index_folder=index_folder,
     )
 
 
@@ -73,6 +83,7 @@ def write_sections(
     title: str,
     query_summary: str = "",
     examples: Sequence[Card] = (),
+    index_folder: Path | None = None,
 ) -> None:
     """Write a gallery of several groups of pictures; else as :func:`write_gallery`.
 
@@ -103,6 +114,7 @@ def write_sections(
             }
             for section in sections
         ],
+        index_url=None if index_folder is None else file_url(os.path.abspath(index_folder)),
         script=Markup(script),
         script_hash=f"sha256-{digest}",
         style=Markup(style),
@@ -144,11 +156,14 @@ def _shown_cards(cards: Sequence[Card], above: str) -> Iterator[dict[str, Any]]:
             "score": None if card.score is None else f"{card.score:.3f}",
             "bar": round(max(card.score or 0.0, 0.0) / best, 4) if best > 0 else 0.0,
             "boxes": [
-                [round(side, 1) for side in signal.box]
+                [*(round(side, 1) for side in signal.box), printable(_signal(signal))]
                 for signal in card.signals
                 if signal.box is not None and not _covers(signal.box, card)
             ],
-            "signals": [printable(text) for text in map(_signal, card.signals) if text],
+            "letters": round(max(card.width, card.height) / 42, 1),
+            "notes": [
+                printable(text) for text in [*map(_signal, card.signals), *card.notes] if text
+            ],
         }
 
 

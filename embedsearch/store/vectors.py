@@ -48,37 +48,6 @@ class FaissSearcher:
         return best(ids, scores, k)
 
 
-def neighbour_pairs(rows: NDArray[np.float16], least: float, k: int) -> tuple[Ids, Ids, Vector]:
-    """Pairs of rows whose cosine is at least ``least``, each once, by falling cosine.
-
-    ``rows`` are (N, dim), L2-normalised. Of each row only the ``k`` nearest others are looked at,
-    so there are at most N x k pairs however alike the rows are. Up to :data:`EXACT_ROWS` rows all
-    are compared with all; beyond, each with those of the :data:`PROBES` nearest of 4 sqrt(N)
-    cells (IVF; J. Sivic and A. Zisserman, "Video Google", 2003), which holds the rows once more as
-    float16. Returns the positions of the rows, int64 (P,) twice, the first below the second, and
-    cosines, float32 (P,).
-    """
-    count, dim = rows.shape
-    if count < 2:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
-    index = faiss.IndexFlatIP(dim) if count <= EXACT_ROWS else _cells(rows)
-    for start in range(0, count, BLOCK_ROWS):
-        index.add(rows[start : start + BLOCK_ROWS].astype(np.float32))
-    keys, cosines = [], []
-    for start in range(0, count, BLOCK_ROWS):
-        queries = rows[start : start + BLOCK_ROWS].astype(np.float32)
-        scores, found = index.search(queries, min(k + 1, count))
-        own = np.arange(start, start + len(queries))[:, None]
-        keep = (found >= 0) & (found != own) & (scores >= least)
-        own = np.broadcast_to(own, found.shape)[keep]
-        keys.append(np.minimum(own, found[keep]) * count + np.maximum(own, found[keep]))
-        cosines.append(scores[keep])
-    unique, first = np.unique(np.concatenate(keys), return_index=True)
-    similar = np.concatenate(cosines)[first].clip(-1, 1)
-    order = np.lexsort((unique, -similar))
-    return unique[order] // count, unique[order] % count, similar[order]
-
-
 def spherical_kmeans(rows: Matrix, start: Matrix, iterations: int) -> Matrix:
     """Centroids of unit length that fit ``rows`` (N, dim), begun at ``start`` (K, dim): float32
     (K, dim). I. Dhillon and D. Modha, "Concept decompositions for large sparse text data using
@@ -111,55 +80,7 @@ def nearest_rows(rows: NDArray[np.floating[Any]], targets: Matrix) -> tuple[Ids,
     return positions, cosines.clip(-1, 1)
 
 
-def nearest_neighbours(rows: NDArray[np.float16], k: int) -> Ids:
-    """Positions of the ``k`` other rows most similar to each of ``rows`` (N, dim), the most similar
-    first: int64 (N, k). Above :data:`EXACT_NEIGHBOURS` rows they are sought in the nearest cells
-    only (as :func:`neighbour_pairs`); -1 where these hold fewer.
-    """
-    count, dim = rows.shape
-    index = faiss.IndexFlatIP(dim) if count <= EXACT_NEIGHBOURS else _cells(rows)
-    for start in range(0, count, BLOCK_ROWS):
-        index.add(rows[start : start + BLOCK_ROWS].astype(np.float32))
-    neighbours = np.full((count, k), -1, np.int64)
-    for start in range(0, count, BLOCK_ROWS):
-        queries = rows[start : start + BLOCK_ROWS].astype(np.float32)
-        _, found = index.search(queries, min(k + 1, count))
-        own = found == np.arange(start, start + len(queries))[:, None]
-        own[~own.any(1), -1] = True  # more than k copies of a row: it may not find itself
-        others = found[~own].reshape(len(queries), -1)
-        neighbours[start : start + len(queries), : others.shape[1]] = others
-    return neighbours
-
-
-EXACT_NEIGHBOURS = 20_000
-EXACT_ROWS = 50_000
-"""Up to this many rows comparing all with all takes seconds."""
 BLOCK_ROWS = 4096
-PROBES = 16
-_TRAINING_ROWS = 50
-"""For each cell; FAISS warns below 39."""
-
-
-def _cells(rows: NDArray[np.float16]) -> faiss.IndexIVFScalarQuantizer:
-    """An empty inverted file whose cells are those of ``rows``."""
-    count, dim = rows.shape
-    cells = 4 * int(np.sqrt(count))
-    index = faiss.IndexIVFScalarQuantizer(
-        faiss.IndexFlatIP(dim),
-        dim,
-        cells,
-        faiss.ScalarQuantizer.QT_fp16,
-        faiss.METRIC_INNER_PRODUCT,
-        False,  # rows as they are, not what is left after their cell: they are float16 already
-    )
-    index.cp.niter = 8
-    index.cp.spherical = True
-    index.nprobe = PROBES
-    sample = np.random.default_rng(0).permutation(count)[: _TRAINING_ROWS * cells]
-    index.train(rows[np.sort(sample)].astype(np.float32))
-    return index
-
-
 _ROUNDING = 1e-6
 """More than two ways to sum the same products differ."""
 

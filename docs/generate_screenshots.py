@@ -1,0 +1,114 @@
+"""Write the pictures of docs/html-gallery.md and of the README anew: galleries of the demo's own
+pictures, as Chromium shows them on a desktop, in the dark and on a telephone.
+
+python docs/generate_screenshots.py
+
+Does nothing, and says so, where no Chromium is installed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image  # noqa: TID253
+
+from embedsearch.commands.demo_pictures import make_pictures
+from embedsearch.index import Index
+
+DOCS = Path(__file__).parent
+EMBEDSEARCH = str(Path(sys.executable).with_name("embedsearch"))
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--allow-file-access-from-files",
+    "--virtual-time-budget=5000",
+)
+MOUSE = "primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4"
+QUALITY = 82
+"""Of the WebP."""
+FRAME = """<body style="margin: 0">
+<iframe src="{page}" style="border: 0; width: {width}px; height: {height}px"></iframe>"""
+LOOK = '<script>onload = () => document.querySelectorAll(".look")[{number}].click()</script></body>'
+
+
+def main() -> None:
+    if BROWSER is None:
+        sys.stderr.write("No Chromium here: the screenshots stay as they are.\n")
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary).resolve()
+        make_pictures(folder / "demo/photos")
+        with Index(folder / "demo/index") as index:
+            index.add(folder / "demo/photos")
+        cup = made(folder, "search", "coffee in a cup", "-k", "24")
+        twice = made(folder, "duplicates")
+        take(cup, DOCS / "gallery.webp", 1280, 800)
+        take(cup, DOCS / "images/gallery-dark.webp", 1280, 800, dark=True)
+        take(cup, DOCS / "images/gallery-phone.webp", 390, 800)
+        take(twice, DOCS / "images/gallery-duplicates.webp", 1280, 800)
+        take(looking(cup, 0), DOCS / "images/gallery-closer.webp", 1280, 800)
+
+
+def made(folder: Path, *command: str) -> Path:
+    """The gallery that a command writes."""
+    page = folder / f"{command[0]}.html"
+    subprocess.run(
+        [EMBEDSEARCH, *command, "--html", str(page), "--index", "demo/index"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return page
+
+
+def looking(page: Path, number: int) -> Path:
+    """The same with one picture looked at closer: a click that the page's own policy lets in."""
+    text = page.read_text("utf-8")
+    start = text.index("script-src 'sha256-")
+    end = text.index("'", start + len("script-src '"))
+    text = text.replace(f'title="{page.parent}/', 'title="/home/you/')
+    text = f"{text[:start]}script-src 'unsafe-inline{text[end:]}"
+    clicked = page.with_name("closer.html")
+    clicked.write_text(text.replace("</body>", LOOK.format(number=number)), "utf-8")
+    return clicked
+
+
+def take(page: Path, out: Path, width: int, height: int, *, dark: bool = False) -> None:
+    """Write ``out``. A window cannot be narrower than 500 pixels, a frame in it can."""
+    frame = page.with_name("frame.html")
+    frame.write_text(FRAME.format(page=page.as_uri(), width=width, height=height))
+    shot = page.with_name("shot.png")
+    with tempfile.TemporaryDirectory() as profile:
+        subprocess.run(
+            [
+                str(BROWSER),
+                *QUIET,
+                f"--user-data-dir={profile}",
+                f"--window-size={max(width, 600)},{height + 100}",
+                f"--blink-settings=preferredColorScheme={0 if dark else 1},{MOUSE}",
+                f"--screenshot={shot}",
+                frame.as_uri(),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+    with Image.open(shot) as taken:
+        taken.convert("RGB").crop((0, 0, width, height)).save(out, quality=QUALITY, method=6)
+    sys.stderr.write(f"{out.relative_to(DOCS.parent)}: {out.stat().st_size / 1000:.0f} kB\n")
+
+
+if __name__ == "__main__":
+    main()
