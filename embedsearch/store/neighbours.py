@@ -27,6 +27,9 @@ _TRAINING_ROWS = 50
 """For each cell."""
 _ROUNDS = 4
 """Of k-means. Further ones change little of what the cells hold."""
+_GRAIN = 2.0**-18
+"""What the same product comes to depends on its place in a matrix. Cosines that differ by less than
+this are the same, or the last bits would choose among many copies."""
 _PRODUCTS = 4_000_000
 """At a time; 16 MB, and as much again for what is sorted."""
 
@@ -44,18 +47,22 @@ def neighbour_pairs(rows: Rows, least: float, k: int) -> tuple[Ids, Ids, Vector]
 
 def nearest_neighbours(rows: Rows, k: int) -> Ids:
     """Positions of the ``k`` other rows most similar to each of ``rows`` (N, dim), the most similar
-    first: int64 (N, k); -1 where the cells of a row hold fewer."""
-    return _compared(rows, -np.inf, k).others()
+    first: int64 (N, k); -1 where the cells of a row hold fewer. Copies of a row have the same
+    neighbours, however many they are."""
+    return _compared(rows, -np.inf, k, grain=_GRAIN).others()
 
 
-def _compared(rows: Rows, least: float, k: int) -> _Nearest:
+def _compared(rows: Rows, least: float, k: int, grain: float = 0.0) -> _Nearest:
     nearest = _Nearest(len(rows), least, k + 1)
     for asking, asked in _all_with_all(len(rows)) if len(rows) <= EXACT_ROWS else _by_cells(rows):
         theirs = rows[asked].astype(np.float32).T
         step = max(1, _PRODUCTS // len(asked))
         for start in range(0, len(asking), step):
             block = asking[start : start + step]
-            nearest.offer(block, asked, rows[block].astype(np.float32) @ theirs)
+            cosines = rows[block].astype(np.float32) @ theirs
+            if grain:
+                np.rint(cosines / grain, out=cosines)
+            nearest.offer(block, asked, cosines)
     return nearest
 
 
