@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from embedsearch.commands import about, asking, demo, evaluate, exploring, indexing
+from embedsearch.commands import about, asking, demo, evaluate, exploring, indexing, mapping
 
 app = typer.Typer(
     name="embedsearch",
@@ -34,6 +34,7 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
+app.command("map")(mapping.map_)
 
 _verbose = False
 
