@@ -341,6 +341,7 @@ class Index:
         from embedsearch.explore import atlas
         from embedsearch.explore.projection import silent
 
+        roots = [Path(os.fsdecode(root.path)).name or "/" for root in self._reader().roots()]
         return atlas.write(
             found,
             out,
@@ -348,7 +349,7 @@ class Index:
             colour=colour,
             points_only=points_only,
             width=width,
-            title=self.folder.absolute().name,
+            title=", ".join(roots[:3]) + (", …" if len(roots) > 3 else ""),
             workers=settings.workers(workers),
             progress=progress or silent,
         )

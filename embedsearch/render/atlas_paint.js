@@ -90,7 +90,7 @@ const roomy = new Map();
 
 function baseSide() {
   const most = Math.min(width, height) < 500 ? 64 : 96;
-  return Math.min(most, Math.max(40, Math.sqrt((width * height) / Math.max(total, 1)) * 0.7));
+  return Math.min(most, Math.max(40, Math.sqrt((width * height) / Math.max(total, 1)) * 0.55));
 }
 
 const stepOf = () => Math.max(0, Math.floor(Math.log(view.k / fitted) / Math.log(STEP) + 1e-6));
@@ -207,14 +207,15 @@ function drawNames(context) {
   for (const { label, count, x, y } of middlesOf(colouring)) {
     if (placed.length >= room) break;
     if (colouring.off?.has(label)) continue;
-    const left = x * view.k + view.x, top = y * view.k + view.y;
-    if (left < 0 || top < 0 || left > width || top > height) continue;
+    const across = x * view.k + view.x, top = y * view.k + view.y;
+    if (across < 0 || top < 0 || across > width || top > height) continue;
     const size = 12 + Math.min(7, Math.sqrt(count / total) * 16);
     const letters = [...colouring.labels[label]];
     const text = letters.length > SHORTENED
       ? `${letters.slice(0, SHORTENED - 1).join("")}…` : letters.join("");
     context.font = `600 ${size}px system-ui, sans-serif`;
     const half = context.measureText(text).width / 2 + 4;
+    const left = Math.max(half, Math.min(width - half, across));
     const box = [left - half, top - size * 0.7, left + half, top + size * 0.7];
     if (placed.some((it) => box[0] < it[2] && it[0] < box[2] && box[1] < it[3] && it[1] < box[3]))
       continue;

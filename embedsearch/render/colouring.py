@@ -97,8 +97,8 @@ def _folders(points: Sequence[MapPoint]) -> list[str | None]:
     """Folders without what all of them share."""
     folders = [posixpath.dirname(point.image.path) for point in points]
     shared = posixpath.commonpath(set(folders)) if folders else ""
-    above = posixpath.dirname(shared).rstrip("/") + "/"
-    return [folder.removeprefix(above) or folder for folder in folders]
+    own = posixpath.basename(shared) or "/"
+    return [own if folder == shared else posixpath.relpath(folder, shared) for folder in folders]
 
 
 def _by_size(name: Colour, values: Sequence[str | None]) -> Colouring:

@@ -96,10 +96,7 @@ def write_points(
     for at in order.tolist():
         left, top = places[at, 0] + sheet.left, places[at, 1] + sheet.top
         of = colouring.of[at]
-        sheet.draw.ellipse(
-            (left - radius, top - radius, left + radius, top + radius),
-            UNCOLOURED if of < 0 else colouring.colours[of],
-        )
+        sheet.dot(left, top, radius, UNCOLOURED if of < 0 else colouring.colours[of])
     sheet.names(places)
     sheet.save(out)
 
@@ -118,6 +115,7 @@ class _Sheet:
         self._unit = max(14, round(width / 110))
         self.left, self.top = self._unit, self._unit * (4 if title else 1)
         self._size = width, height
+        self._discs: dict[int, Image.Image] = {}
         counts = colouring.counts()
         self._entries = sorted(range(len(counts)), key=lambda at: -counts[at])[:_LEGEND_LINES]
         if colouring.name in ("date", "cluster"):
@@ -136,15 +134,22 @@ class _Sheet:
         unit, font = self._unit, _font(self._unit)
         left, top = self.left + self._size[0] + unit, float(self.top)
         for at in self._entries:
-            self.draw.ellipse(
-                (left, top + unit * 0.2, left + unit * 0.9, top + unit * 1.1),
-                self.colouring.colours[at],
-            )
+            self.dot(left + unit * 0.5, top + unit * 0.6, unit * 0.45, self.colouring.colours[at])
             text = f"{_fitting(self.colouring.labels[at], font, unit * 10)}  {counts[at]:,}"
             self.draw.text((left + unit * 1.4, top), text, _INK, font)
             top += unit * 1.7
         if more := len(counts) - len(self._entries):
             self.draw.text((left + unit * 1.4, top), f"and {more:,} more", _SOFT, font)
+
+    def dot(self, x: float, y: float, radius: float, colour: str) -> None:
+        """A disc with soft edges; Pillow's own have stairs."""
+        side = math.ceil(2 * radius) + 2
+        if (mask := self._discs.get(side)) is None:
+            large = Image.new("L", (side * 4, side * 4))
+            rim = 2 * side - 4 * radius
+            ImageDraw.Draw(large).ellipse((rim, rim, 4 * side - rim, 4 * side - rim), 255)
+            mask = self._discs[side] = large.resize((side, side), Image.Resampling.BOX)
+        self.image.paste(colour, (round(x - side / 2), round(y - side / 2)), mask)
 
     def names(self, places: NDArray[np.floating[Any]]) -> None:
         """Write the name of each category where the middle of its members is, the largest first,
