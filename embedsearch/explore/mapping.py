@@ -138,10 +138,17 @@ def _placed(
 def _keep(ledger: Ledger, encoder: StoredEncoder, method: Method, found: _Places) -> str:
     into = found.into
     now = None if into is None else stored_projection(ledger, encoder, method)
-    if into is not None and now is not None and now.key == into.key:
-        add_points(ledger, into.key, found.region_ids[found.is_new], found.places[found.is_new])
+    if into is not None and now is not None and _is_still(now, into):
+        add_points(ledger, now.key, found.region_ids[found.is_new], found.places[found.is_new])
         return into.made_at
     # A new map; or the old one was replaced while we placed pictures into it.
     return keep_projection(
         ledger, encoder, method, found.parameters, found.region_ids, found.places
     )
+
+
+def _is_still(now: StoredProjection, then: StoredProjection) -> bool:
+    """Whether what lay in the map ``then`` lies there ``now``; pictures may have come or gone. A
+    key tells nothing: SQLite gives that of a map that was replaced to the next one."""
+    places = now.places[np.isin(now.region_ids, then.region_ids)]
+    return np.array_equal(places, then.places[np.isin(then.region_ids, now.region_ids)])

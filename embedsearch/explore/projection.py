@@ -187,6 +187,7 @@ def _tsne(reduced: Rows, workers: int, progress: Progress) -> Places:
     2019)."""
     import openTSNE
 
+    workers = _threads(len(reduced), workers)
     affinities = _affinities(reduced, workers, progress)
     embedding = openTSNE.TSNEEmbedding(
         _start(reduced, 1e-4), affinities, n_jobs=workers, random_state=SEED
@@ -211,6 +212,11 @@ def _tsne(reduced: Rows, workers: int, progress: Progress) -> Places:
     return np.array(embedding, np.float64)
 
 
+def _threads(count: int, workers: int) -> int:
+    """On few rows threads wait for each other longer than they work."""
+    return 1 if count < 2000 else workers
+
+
 def _told(progress: Progress, before: int, total: int) -> Callable[[int, float, Any], bool]:
     def tell(step: int, error: float, embedding: Any) -> bool:
         progress("t-SNE", before + step, total)
@@ -227,6 +233,7 @@ def _placed_by_tsne(
     batch effects in single-cell classification", 2021)."""
     import openTSNE
 
+    workers = _threads(len(old), workers)
     affinities = _affinities(old, workers, progress)
     reference = openTSNE.TSNEEmbedding(places, affinities, n_jobs=workers, random_state=SEED)
     partial = reference.prepare_partial(

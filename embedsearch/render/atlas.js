@@ -23,7 +23,7 @@ function light() {
   let left = 0;
   for (let i = 0; i < total; i++) left += lit[i];
   count.textContent = left < total ? `${left.toLocaleString("en")} of ${plural(total)}` : said;
-  roomy.clear();
+  forgetRoom();
   askToDraw();
 }
 
@@ -247,7 +247,7 @@ resize();
 fit();
 showLegend();
 addEventListener("resize", () => {
-  roomy.clear();
+  forgetRoom();
   resize();
   fit();
 });

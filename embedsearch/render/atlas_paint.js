@@ -84,9 +84,15 @@ function drawPoints() {
 }
 
 // Which thumbnails have room: for each step of magnification the same ones wherever one looks, and
-// all those of the step before.
-const STEP = 1.5;
-const roomy = new Map();
+// all those of the step before. A finer step is worked out when the hand rests; until then the one
+// before it does.
+const STEP = 1.2;
+const roomy = []; // pictures by step
+let working = 0;
+
+function forgetRoom() {
+  roomy.length = 0;
+}
 
 function baseSide() {
   const most = Math.min(width, height) < 500 ? 64 : 96;
@@ -94,42 +100,51 @@ function baseSide() {
 }
 
 const stepOf = () => Math.max(0, Math.floor(Math.log(view.k / fitted) / Math.log(STEP) + 1e-6));
-const sideAt = (step) => Math.min(112, baseSide() * Math.pow(STEP, step * 0.22));
+const sideAt = (step) => Math.min(104, baseSide() * Math.pow(STEP, step * 0.2));
 
-function withRoom(step) {
-  if (roomy.has(step)) return roomy.get(step);
-  const chosen = step > 0 ? [...withRoom(step - 1)] : [];
+function withRoom() {
+  const step = stepOf();
+  if (!roomy.length) roomy.push(fill([], 0));
+  if (step >= roomy.length && !working)
+    working = setTimeout(() => {
+      working = 0;
+      const wanted = stepOf();
+      while (roomy.length <= wanted) roomy.push(fill(roomy.at(-1), roomy.length));
+      askToDraw();
+    }, 30);
+  return roomy[Math.min(step, roomy.length - 1)];
+}
+
+// `before`, and whoever of the others has room beside all that are there already.
+function fill(before, step) {
+  const chosen = [...before];
   const cell = (sideAt(step) + 3) / (fitted * Math.pow(STEP, step));
-  const grid = new Map();
-  const keyOf = (u, v) => Math.floor(u / cell) * 4194304 + Math.floor(v / cell);
+  const first = new Map(), next = new Int32Array(total).fill(-1);
+  const keyOf = (u, v) => u * 4194304 + v;
   const put = (i) => {
-    const key = keyOf(px[i], py[i]);
-    const there = grid.get(key);
-    if (there) there.push(i);
-    else grid.set(key, [i]);
+    const key = keyOf(Math.floor(px[i] / cell), Math.floor(py[i] / cell));
+    next[i] = first.get(key) ?? -1;
+    first.set(key, i);
   };
   const taken = new Uint8Array(total);
   for (const i of chosen) {
     taken[i] = 1;
     put(i);
   }
-  for (let i = 0; i < total; i++) {
-    if (taken[i] || !lit[i] || !hasThumb(i)) continue;
+  const isFree = (i) => {
     const u = Math.floor(px[i] / cell), v = Math.floor(py[i] / cell);
-    let free = true;
-    for (let a = u - 1; free && a <= u + 1; a++)
-      for (let b = v - 1; free && b <= v + 1; b++)
-        for (const j of grid.get(a * 4194304 + b) ?? [])
-          if (Math.abs(px[i] - px[j]) < cell && Math.abs(py[i] - py[j]) < cell) {
-            free = false;
-            break;
-          }
-    if (!free) continue;
-    chosen.push(i);
-    put(i);
-  }
-  roomy.set(step, chosen);
-  return chosen;
+    for (let a = u - 1; a <= u + 1; a++)
+      for (let b = v - 1; b <= v + 1; b++)
+        for (let j = first.get(keyOf(a, b)) ?? -1; j >= 0; j = next[j])
+          if (Math.abs(px[i] - px[j]) < cell && Math.abs(py[i] - py[j]) < cell) return false;
+    return true;
+  };
+  for (let i = 0; i < total; i++)
+    if (!taken[i] && lit[i] && hasThumb(i) && isFree(i)) {
+      chosen.push(i);
+      put(i);
+    }
+  return chosen.length > before.length ? chosen : before;
 }
 
 let thumbsMissing = 0;
@@ -140,7 +155,7 @@ function drawThumbs() {
   if (!thumbsOn) return;
   const step = stepOf(), side = sideAt(step), half = side / 2;
   picturesContext.lineWidth = 1.5;
-  for (const i of withRoom(step)) {
+  for (const i of withRoom()) {
     const x = px[i] * view.k + view.x, y = py[i] * view.k + view.y;
     if (x < -half || y < -half || x > width + half || y > height + half) continue;
     if (!drawThumb(picturesContext, i, x - half, y - half, side, askToDraw)) {

@@ -21,7 +21,7 @@ function fit() {
     Math.min((room.right - room.left) / Math.max(across, 1e-3), (room.bottom - room.top) / Math.max(down, 1e-3)) * 0.96,
   );
   fitted = Math.min(fitted, 4 * Math.max(width, height));
-  if (fitted !== before) roomy.clear();
+  if (fitted !== before) forgetRoom();
   view.k = fitted;
   view.x = (room.left + room.right) / 2 - ((bounds.left + bounds.right) / 2) * view.k;
   view.y = (room.top + room.bottom) / 2 - ((bounds.top + bounds.bottom) / 2) * view.k;
@@ -50,7 +50,7 @@ function pan(x, y) {
 function pictureAt(x, y, reach = 12) {
   if (thumbsOn) {
     const step = stepOf(), half = sideAt(step) / 2;
-    for (const i of withRoom(step)) {
+    for (const i of withRoom()) {
       const scale = sideAt(step) / told.tile / 2;
       if (
         Math.abs(px[i] * view.k + view.x - x) <= Math.min(half, tileSizes[2 * i] * scale) &&

@@ -17,7 +17,7 @@ from PIL import Image
 
 ACROSS = 16
 """Tiles in a row, and rows in a sheet."""
-QUALITY = 50
+QUALITY = 60
 _COARSEST = 4
 """The first level takes one picture from each of 16 x 16 cells."""
 _FINEST = 14
