@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +29,15 @@ SWITCHES = (
     "--remote-debugging-pipe",
 )
 
+LAUNCHER = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+os.dup2(ends[0], 3)
+os.dup2(ends[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Chromium reads from descriptor 3 and writes to 4, which may be in use in our own process."""
+
 
 class Browser:
     """One browser; :meth:`open` shows a page in a tab of its own."""
@@ -38,10 +48,11 @@ class Browser:
         from_us, self._to = os.pipe()
         self._from, to_us = os.pipe()
 
-        # Chromium reads from descriptor 3 and writes to 4.
-        command = f'exec "$@" 3<&{from_us} 4>&{to_us}'
         self._process = subprocess.Popen(
-            ["sh", "-c", command, "sh", CHROMIUM, *SWITCHES, f"--user-data-dir={self._profile}"],
+            [
+                *(sys.executable, "-S", "-E", "-c", LAUNCHER, str(from_us), str(to_us)),
+                *(CHROMIUM, *SWITCHES, f"--user-data-dir={self._profile}"),
+            ],
             pass_fds=(from_us, to_us),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -127,7 +138,6 @@ class Page:
             awaitPromise=True,
             returnByValue=True,
             userGesture=True,
-            replMode=True,
         )
         if "exceptionDetails" in answer:
             raise RuntimeError(json.dumps(answer["exceptionDetails"])[:2000])

@@ -82,7 +82,7 @@ search.addEventListener("input", () => {
 // The card of one picture
 
 let looking = 0;
-function hover(i, at = [width / 2, height / 2], held = false) {
+function hover(i, at = middle(), held = false) {
   if (i === current && !held) {
     if (i >= 0) putCard(at);
     return;
@@ -198,7 +198,7 @@ for (const [name, button] of Object.entries(tools)) button.addEventListener("cli
 
 function walk(x, y) {
   pan(x, y);
-  hover(pictureAt(width / 2, height / 2, Math.max(width, height)));
+  hover(pictureAt(...middle(), Math.max(width, height)), middle());
 }
 
 const keys = {

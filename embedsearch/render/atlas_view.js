@@ -30,7 +30,13 @@ function fit() {
 
 const largest = () => fitted * Math.max(40, Math.sqrt(total) * 6);
 
-function zoom(factor, x = width / 2, y = height / 2) {
+// The middle of what is free to be seen.
+function middle() {
+  const room = free();
+  return [(room.left + room.right) / 2, (room.top + room.bottom) / 2];
+}
+
+function zoom(factor, x = middle()[0], y = middle()[1]) {
   const k = Math.min(largest(), Math.max(fitted / 3, view.k * factor));
   view.x = x - ((x - view.x) / view.k) * k;
   view.y = y - ((y - view.y) / view.k) * k;
