@@ -151,12 +151,13 @@ def test_names_are_shown_and_never_run_and_links_lead_to_the_files(
 
 @needs_browser
 def test_thumbnails_are_drawn_where_their_pictures_lie(page: Page) -> None:
+    page.run("colouring = colourings.find((it) => it.name === 'none'); draw()")  # no names on them
     shown = page.run("withRoom()")
     assert shown[0] == 0 and len(shown) >= 4
     for at in shown:
         red, green, blue, alpha = page.run(
             f"""(() => {{ const x = px[{at}] * view.k + view.x, y = py[{at}] * view.k + view.y;
-            return [...picturesContext.getImageData(x * ratio, y * ratio, 1, 1).data]; }})()"""
+            return [...context.getImageData(x * ratio, y * ratio, 1, 1).data]; }})()"""
         )
         assert alpha == 255
         assert np.abs(np.array([red, green, blue]) - (20 * at, 200, 90)).max() < 30

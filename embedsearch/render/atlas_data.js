@@ -47,26 +47,32 @@ function matching(text) {
   return found;
 }
 
-// Sheets of thumbnails: decoded when a part of one is to be seen, forgotten when long unseen.
-const SHEETS_KEPT = 40;
+// Sheets of thumbnails: decoded when a part of one is to be seen, forgotten when long unseen. All
+// that are kept take 160 MB at most.
 const TILES = told.across * told.across;
+const SHEETS_KEPT = Math.floor(40e6 / (TILES * told.tile * told.tile));
 const sheets = new Map();
+let frame = 0;
 
+// The sheet as a bitmap; null where it is on its way, undefined where there is no room for it.
 function sheet(number, whenThere) {
   let one = sheets.get(number);
   if (one) {
     sheets.delete(number); // and in again: a Map remembers the order
     sheets.set(number, one);
+    one.seen = frame;
     return one.bitmap;
   }
+  const [oldest, last] = sheets.entries().next().value ?? [];
+  const isFull = sheets.size >= SHEETS_KEPT;
+  if (isFull && last.seen === frame) return undefined; // all of them are to be seen right now
   const text = document.getElementById(`sheet-${number}`)?.textContent;
   if (!text) return null; // not read yet
-  one = { bitmap: null };
+  one = { bitmap: null, seen: frame };
   sheets.set(number, one);
-  if (sheets.size > SHEETS_KEPT) {
-    const [oldest, { bitmap }] = sheets.entries().next().value;
+  if (isFull) {
     sheets.delete(oldest);
-    bitmap?.close();
+    last.bitmap?.close();
   }
   const image = new Image();
   image.onload = async () => {
@@ -82,10 +88,10 @@ function sheet(number, whenThere) {
 
 const hasThumb = (i) => tileSizes[2 * i] > 0;
 
-// Draws the thumbnail of picture i into a box; says whether it could.
+// Draws the thumbnail of picture i into a box; returns what came of it.
 function drawThumb(context, i, left, top, side, whenThere) {
   const bitmap = sheet(Math.floor(i / TILES), whenThere);
-  if (!bitmap) return false;
+  if (!bitmap) return bitmap === null ? "awaited" : "no room";
   const at = i % TILES;
   const [wide, high] = [tileSizes[2 * i], tileSizes[2 * i + 1]];
   const scale = side / told.tile;
@@ -100,5 +106,5 @@ function drawThumb(context, i, left, top, side, whenThere) {
     wide * scale,
     high * scale,
   );
-  return true;
+  return "drawn";
 }

@@ -1,11 +1,7 @@
 // How the map is drawn: points into a bitmap of our own, thumbnails and names over it.
 const stage = document.getElementById("stage");
-const dots = document.getElementById("dots");
-const pictures = document.getElementById("pictures");
-const marks = document.getElementById("marks");
-const dotsContext = dots.getContext("2d");
-const picturesContext = pictures.getContext("2d");
-const marksContext = marks.getContext("2d");
+const canvas = document.getElementById("map");
+const context = canvas.getContext("2d");
 const view = { k: 1, x: 0, y: 0 }; // point (u, v) is drawn at (u * k + x, v * k + y) CSS pixels
 const lit = new Uint8Array(total).fill(1); // what is searched for and not switched off
 let colouring = colourings[0];
@@ -22,11 +18,9 @@ function resize() {
   ratio = Math.min(devicePixelRatio || 1, 2);
   width = innerWidth;
   height = innerHeight;
-  for (const canvas of [dots, pictures, marks]) {
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
-  }
-  image = new ImageData(dots.width, dots.height);
+  canvas.width = Math.round(width * ratio);
+  canvas.height = Math.round(height * ratio);
+  image = new ImageData(canvas.width, canvas.height);
   pixels = new Uint32Array(image.data.buffer);
   readStyles();
 }
@@ -59,7 +53,7 @@ function pointRadius() {
 
 function drawPoints() {
   pixels.fill(0);
-  const across = dots.width, down = dots.height;
+  const across = canvas.width, down = canvas.height;
   const { offsets, alphas, reach } = discOf(pointRadius(), across);
   const faint = rgbOf(styles.faint);
   const { rgb, of } = colouring;
@@ -80,7 +74,7 @@ function drawPoints() {
         else if (alpha > 127) pixels[to] = colour | (Math.max(alpha, below) << 24);
       }
     }
-  dotsContext.putImageData(image, 0, 0);
+  context.putImageData(image, 0, 0); // in the place of all that was there
 }
 
 // Which thumbnails have room: for each step of magnification the same ones wherever one looks, and
@@ -149,24 +143,21 @@ function fill(before, step) {
 
 let thumbsMissing = 0;
 function drawThumbs() {
-  picturesContext.setTransform(ratio, 0, 0, ratio, 0, 0);
-  picturesContext.clearRect(0, 0, width, height);
   thumbsMissing = 0;
   if (!thumbsOn) return;
   const step = stepOf(), side = sideAt(step), half = side / 2;
-  picturesContext.lineWidth = 1.5;
+  context.lineWidth = 1.5;
   for (const i of withRoom()) {
     const x = px[i] * view.k + view.x, y = py[i] * view.k + view.y;
     if (x < -half || y < -half || x > width + half || y > height + half) continue;
-    if (!drawThumb(picturesContext, i, x - half, y - half, side, askToDraw)) {
-      thumbsMissing++;
-      continue;
-    }
+    const became = drawThumb(context, i, x - half, y - half, side, askToDraw);
+    if (became === "awaited") thumbsMissing++;
+    if (became !== "drawn") continue;
     const scale = side / told.tile;
     const wide = tileSizes[2 * i] * scale, high = tileSizes[2 * i + 1] * scale;
-    picturesContext.strokeStyle =
+    context.strokeStyle =
       colouring.of[i] < 0 ? told.uncoloured : colouring.colours[colouring.of[i]];
-    picturesContext.strokeRect(x - wide / 2, y - high / 2, wide, high);
+    context.strokeRect(x - wide / 2, y - high / 2, wide, high);
   }
 }
 
@@ -186,12 +177,9 @@ function middlesOf(one) {
 }
 
 function drawMarks() {
-  const context = marksContext;
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.clearRect(0, 0, width, height);
   for (let i = 0; anyPicked && i < total; i++) if (picked[i]) ring(i, 4, 1.5);
   if (current >= 0) ring(current, 7, 2.5);
-  drawNames(context);
+  drawNames();
   if (lassoPath.length < 2) return;
   context.beginPath();
   for (const [x, y] of lassoPath) context.lineTo(x, y);
@@ -204,15 +192,15 @@ function drawMarks() {
 }
 
 function ring(i, radius, line) {
-  marksContext.beginPath();
-  marksContext.arc(px[i] * view.k + view.x, py[i] * view.k + view.y, radius, 0, 7);
-  marksContext.strokeStyle = styles.ink;
-  marksContext.lineWidth = line;
-  marksContext.stroke();
+  context.beginPath();
+  context.arc(px[i] * view.k + view.x, py[i] * view.k + view.y, radius, 0, 7);
+  context.strokeStyle = styles.ink;
+  context.lineWidth = line;
+  context.stroke();
 }
 
 const SHORTENED = 32;
-function drawNames(context) {
+function drawNames() {
   if (colouring.name === "none") return;
   const placed = [];
   context.textAlign = "center";
@@ -246,7 +234,9 @@ function drawNames(context) {
 let waiting = false, drawn = false;
 function draw() {
   waiting = false;
+  frame++;
   drawPoints();
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
   drawThumbs();
   drawMarks();
   const mark = document.documentElement.dataset;
