@@ -47,7 +47,14 @@ def demo(
         sections.append((f"Similar to {Path(example).name}", hits))
         gallery = out / "gallery.html"
         write_hit_gallery(index, sections, "embedsearch demo", gallery)
-    print(f"\nOpen {gallery} in a browser. Now with your own: embedsearch index ~/Pictures")
+        drawn = index.map()
+        for file in (out / "map.html", out / "map.png"):
+            _say("map", "--out", file, "--index", folder)
+            index.draw_map(drawn, file)
+    print(
+        f"\nOpen {gallery} and {out / 'map.html'} in a browser. "
+        "Now with your own: embedsearch index ~/Pictures"
+    )
 
 
 def _say(*words: object) -> None:

@@ -145,9 +145,9 @@ def _say(found: PictureMap, drawn: int, out: Path, as_json: bool) -> None:
         shown = f"{drawn:,} of " if drawn < len(found.points) else ""
         print(f"Map of {shown}{len(found.points):,} pictures: {out}", file=sys.stderr)
     if found.placed:
+        new = "1 new picture was" if found.placed == 1 else f"{found.placed:,} new pictures were"
         print(
-            f"{found.placed:,} new pictures were placed into the map of {found.made_at[:10]}. "
-            "Lay out all of them again: --anew",
+            f"{new} placed into the map of {found.made_at[:10]}. Lay out all of them again: --anew",
             file=sys.stderr,
         )
     if found.not_kept:

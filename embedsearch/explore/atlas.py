@@ -68,9 +68,8 @@ def write(
                 drawn, out, thumbnails, colour, points_only, title, workers, progress
             )
         case _:
-            heading = f"{title}: {len(drawn.points):,} pictures, {_NAMES[drawn.method]}"
             return _write_picture(
-                drawn, out, thumbnails, colour, points_only, width, heading, workers, progress
+                drawn, out, thumbnails, colour, points_only, width, title, workers, progress
             )
 
 
@@ -124,6 +123,8 @@ def _write_picture(
     points = drawn.points
     if not points_only and len(points) > room(width):
         points = _in_levels(points)[: room(width)]  # those of the coarser levels, from all over
+    shown = f"{len(points):,} of " if len(points) < len(drawn.points) else ""
+    title = f"{title}: {shown}{len(drawn.points):,} pictures, {_NAMES[drawn.method]}"
     colouring = chosen(colourings(points), colour)
     if points_only:
         write_points(out, points, colouring, width=width, title=title)

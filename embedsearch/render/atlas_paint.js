@@ -112,7 +112,10 @@ function withRoom() {
 // `before`, and whoever of the others has room beside all that are there already.
 function fill(before, step) {
   const chosen = [...before];
-  const cell = (sideAt(step) + 3) / (fitted * Math.pow(STEP, step));
+  const k = fitted * Math.pow(STEP, step), gap = 3 / k;
+  const cell = sideAt(step) / k + gap; // no thumbnail reaches beyond the cells around its own
+  const wide = (i) => (tileSizes[2 * i] * sideAt(step)) / told.tile / k;
+  const high = (i) => (tileSizes[2 * i + 1] * sideAt(step)) / told.tile / k;
   const first = new Map(), next = new Int32Array(total).fill(-1);
   const keyOf = (u, v) => u * 4194304 + v;
   const put = (i) => {
@@ -130,7 +133,10 @@ function fill(before, step) {
     for (let a = u - 1; a <= u + 1; a++)
       for (let b = v - 1; b <= v + 1; b++)
         for (let j = first.get(keyOf(a, b)) ?? -1; j >= 0; j = next[j])
-          if (Math.abs(px[i] - px[j]) < cell && Math.abs(py[i] - py[j]) < cell) return false;
+          if (
+            Math.abs(px[i] - px[j]) < (wide(i) + wide(j)) / 2 + gap &&
+            Math.abs(py[i] - py[j]) < (high(i) + high(j)) / 2 + gap
+          ) return false;
     return true;
   };
   for (let i = 0; i < total; i++)
