@@ -25,11 +25,14 @@ _NAMES = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
 
 
 def check_out(out: Path) -> None:
-    """Raises :class:`~embedsearch.errors.OutputError` for a file whose name is of no known kind."""
+    """Raises :class:`~embedsearch.errors.OutputError` for a file whose name is of no known kind, or
+    in a folder that is not there: before the map is made, which may take minutes."""
     if out.suffix.lower() not in SUFFIXES:
         raise OutputError(
             f"{out} does not say what to write: name a file that ends in {', '.join(SUFFIXES)}."
         )
+    if not out.parent.is_dir():
+        raise OutputError(f"Cannot write {out}: there is no folder {out.parent}. Make it first.")
 
 
 def write(

@@ -242,7 +242,10 @@ document.addEventListener("keydown", (event) => {
   does();
 });
 
-if (innerWidth <= 736) deeds.legend();
+if (innerWidth <= 736) { // little room: the legend waits behind its button
+  deeds.legend();
+  search.placeholder = "Search";
+}
 resize();
 fit();
 showLegend();
