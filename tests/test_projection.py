@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedsearch.errors import MissingExtraError
-from embedsearch.explore import projection
+from embedsearch.explore import tsne
 from embedsearch.explore.projection import LEAST_OLD, METHODS, lay_out, place
 from embedsearch.store.vectors import nearest_rows
 
@@ -137,7 +137,7 @@ def test_nearest_rows_by_cells_find_nearly_all_of_the_nearest(
 def test_of_copies_each_leaves_out_itself_among_its_neighbours() -> None:
     found = np.array([[1, 0, 2], [1, 0, 2], [0, 1, 3], [0, 1, 2]])
     distances = np.zeros((4, 3), np.float32)
-    left, away = projection._without_itself(found, distances)
+    left, away = tsne._without_itself(found, distances)
     # Row 3 is not among its own: many copies, and it was cut off. It loses the farthest.
     assert left.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1]]
     assert away.shape == (4, 2)

@@ -1,0 +1,63 @@
+"""UMAP by umap-learn: a layout of reduced rows, and new rows placed among old ones."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from embedsearch.explore.projection import Places, Progress, Rows
+
+SEED = 0
+NEIGHBOURS = 15
+SPREAD = 5.0
+"""How far apart the points begin: standard deviation of x."""
+
+
+def umap_class() -> Any:
+    """The library's class. Raises ``ImportError``."""
+    with warnings.catch_warnings():
+        # It warns of each of its optional parts that is not there.
+        warnings.simplefilter("ignore")
+        from umap import UMAP
+    return UMAP
+
+
+def _model(reduced: Rows, **settings: Any) -> Any:
+    return umap_class()(
+        n_neighbors=min(NEIGHBOURS, len(reduced) - 1), random_state=SEED, n_jobs=1, **settings
+    )
+
+
+def lay_out(reduced: Rows, start: Places, progress: Progress) -> Places:
+    """UMAP (L. McInnes, J. Healy and J. Melville, 2018)."""
+    from embedsearch.store.vectors import nearest_rows
+
+    progress("UMAP", 0, 1)
+    found, distances = nearest_rows(reduced, reduced, min(NEIGHBOURS, len(reduced) - 1))
+    model = _model(
+        reduced,
+        init=start.astype(np.float32),
+        precomputed_knn=(found, distances),
+    )
+    with warnings.catch_warnings():
+        # That this very model could not place new rows: another one does.
+        warnings.filterwarnings("ignore", r"precomputed_knn\[2\]", UserWarning)
+        places = model.fit_transform(reduced)
+    progress("UMAP", 1, 1)
+    return np.array(places, np.float64)
+
+
+def place(new: Rows, old: Rows, places: Places, progress: Progress) -> Places:
+    """UMAP's own transform, in a model that learns the neighbourhoods of ``old`` and is told where
+    they lie."""
+    progress("UMAP", 0, 1)
+    model = _model(old, init=places.astype(np.float32), n_epochs=0)
+    model.fit(old)
+    model.embedding_ = places.astype(np.float32)
+    model.n_epochs = None  # as many for the new ones as UMAP thinks right
+    placed = model.transform(new)
+    progress("UMAP", 1, 1)
+    return np.array(placed, np.float64)
