@@ -279,3 +279,33 @@ def test_a_colour_that_no_picture_has_is_refused_with_what_to_do(
     with pytest.raises(QueryError, match="embedsearch tag"):
         index.draw_map(found, tmp_path / "map.html", colour="tag")
     assert not (tmp_path / "map.png").exists()
+
+
+def test_of_very_many_pictures_those_of_the_coarse_levels_have_thumbnails(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import base64
+
+    from embedsearch.explore import atlas
+
+    monkeypatch.setattr(atlas, "THUMBNAILED", 5)
+    index.draw_map(index.map(method="pca"), tmp_path / "map.html")
+    page = (tmp_path / "map.html").read_text()
+    told = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    sizes = np.frombuffer(base64.b64decode(told["sizes"]), np.uint8).reshape(16, 2)
+    assert (sizes > 0).all(axis=1).tolist() == [True] * 5 + [False] * 11
+    assert len(told["names"]) == 16
+
+
+def test_thumbnails_are_kept_and_serve_the_next_map(index: Index, tmp_path: Path) -> None:
+    found = index.map(method="pca")
+    index.draw_map(found, tmp_path / "map.html")
+    kept = {path: path.stat().st_mtime_ns for path in index.folder.rglob("*-64.jpg")}
+    assert len(kept) == 16
+    for point in found.points:  # as they were indexed, but no pictures any more
+        path = Path(point.image.path)
+        path.write_bytes(b"x" * point.image.size)
+        os.utime(path, ns=(point.image.mtime_ns, point.image.mtime_ns))
+    first = (tmp_path / "map.html").read_bytes()
+    index.draw_map(found, tmp_path / "map.html")
+    assert (tmp_path / "map.html").read_bytes() == first

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from embedsearch.render.colouring import Colour
 
 SUFFIXES = (".html", ".png", ".csv", ".parquet", ".npy")
+THUMBNAILED = 100_000
+"""Pictures on a page that have a thumbnail, from all over the map; the rest are points. So the page
+of any collection can still be opened."""
+_KEPT_SIDES = (64, 160)
+"""Thumbnails are made in few sizes, so that those kept for one map serve the next."""
 _AHEAD = 256
 """Thumbnails made at a time."""
 _NAMES = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
@@ -94,7 +99,7 @@ def _write_page(
     made = colourings(points)
     first = chosen(made, colour)
     side = tile_side(len(points))
-    small = _small(points, thumbnails, side, workers, progress)
+    small = _small(points[:THUMBNAILED], thumbnails, side, workers, progress)
     write_atlas(
         out,
         points,
@@ -152,11 +157,14 @@ def _small(
     workers: int,
     progress: Progress,
 ) -> Iterator[bytes | None]:
-    """A thumbnail of each picture, or None where it is gone or cannot be read any more."""
+    """A thumbnail of each picture, ``side`` pixels or more where it has as many; None where it is
+    gone or cannot be read any more."""
+
+    size = next((kept for kept in _KEPT_SIDES if kept >= side), side)
 
     def one(point: MapPoint) -> bytes | None:
         try:
-            return thumbnails.of(point.image, side)
+            return thumbnails.of(point.image, size)
         except PictureError:
             return None  # the map shows its place
 
