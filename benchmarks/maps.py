@@ -1,11 +1,13 @@
 """How long does a map of 50,000 pictures take, how large is its page, and how smooth?
 
 Layouts: 50,000 x 256 rows in 300 clusters, each method in a process of its own, imports counted.
+Truth: how often, in the sets of DATA/category, the nearest other picture on the map is of the same
+label, beside how often that is so among the embeddings themselves.
 Page: the map of the photos in DATA/train as one HTML file, opened in headless Chromium without a
 GPU; and a page of 100,000 points with as many thumbnails. The page tells itself when its first
 frame was drawn. Bars on two cores: t-SNE 300 s, UMAP 60 s, 40 MB, 3 s.
 
-    python benchmarks/maps.py DATA [--index DIR] [--rows 50000] [--only layouts|page]
+    python benchmarks/maps.py DATA [--index DIR] [--rows 50000] [--only layouts|truth|page]
 
 ``--index`` is an index that has the photos already; else one is made, which takes minutes. Without
 Chromium the page is only weighed.
@@ -14,6 +16,7 @@ Chromium the page is only weighed.
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 import tempfile
 import time
@@ -30,6 +33,7 @@ from browser import CHROMIUM, Browser, Page
 
 import embedsearch
 from embedsearch.explore import projection
+from embedsearch.images.decode import decode
 from embedsearch.images.thumbnails import thumbnail
 from embedsearch.records import Image, MapPoint
 from embedsearch.render.atlas import write_atlas
@@ -78,6 +82,32 @@ def layouts(count: int) -> tuple[list[Row], dict[str, Any]]:
             ("  peak", f"{done.peak:.0f} MB", ""),
         ]
     return lines, figures
+
+
+def truth(data: Path) -> tuple[list[Row], dict[str, Any]]:
+    """The part of the pictures whose nearest neighbour has their label, by set and method."""
+    lines: list[Row] = []
+    figures: dict[str, Any] = {}
+    encoder = embedsearch.load_encoder("mini")
+    with (data / "category/meta.csv").open() as stream:
+        photos = list(csv.DictReader(stream))
+    for name in sorted({photo["set"] for photo in photos}):
+        those = [photo for photo in photos if photo["set"] == name]
+        labels = np.array([photo["label"] for photo in those])
+        pixels = [decode(data / "category" / it["file"], encoder.info.input_size) for it in those]
+        rows = encoder.encode_images([it.pixels for it in pixels])
+        told = figures[name] = {"embeddings": agreement(rows, labels)}
+        for method in projection.METHODS:
+            told[method] = agreement(projection.lay_out(rows, method)[0], labels)
+        said = ", ".join(f"{method} {share:.3f}" for method, share in told.items())
+        lines.append((f"{name}, {len(those)}: same label", said, ""))
+    return lines, figures
+
+
+def agreement(points: np.ndarray, labels: np.ndarray) -> float:
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(distances, np.inf)
+    return float((labels[distances.argmin(axis=1)] == labels).mean())
 
 
 def opened(page_file: Path) -> dict[str, Any]:
@@ -172,20 +202,23 @@ def main() -> None:
     arguments.add_argument("data", type=Path, nargs="?", help="the folder of train/")
     arguments.add_argument("--index", type=Path)
     arguments.add_argument("--rows", type=int, default=50_000)
-    arguments.add_argument("--only", choices=["layouts", "page"])
+    arguments.add_argument("--only", choices=["layouts", "truth", "page"])
     arguments.add_argument("--lay-out", choices=projection.METHODS, help=argparse.SUPPRESS)
     given = arguments.parse_args()
     if given.lay_out:
         lay_out(given.lay_out, given.rows)
         return
     if given.data is None and given.only != "layouts":
-        arguments.error("name the folder that holds train/, or: --only layouts")
+        arguments.error("name the folder that holds train/ and category/, or: --only layouts")
     lines: list[Row] = []
     figures: dict[str, Any] = {"about": "maps of 50,000 pictures, and their pages in Chromium"}
-    if given.only != "page":
+    if given.only in (None, "layouts"):
         more, figures["layouts"] = layouts(given.rows)
         lines += more
-    if given.only != "layouts":
+    if given.only in (None, "truth"):
+        more, figures["truth"] = truth(given.data.resolve())
+        lines += more
+    if given.only in (None, "page"):
         more, figures["pages"] = pages(given.data.resolve(), given.index)
         lines += more
     report("maps", lines, figures)
