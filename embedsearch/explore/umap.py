@@ -51,13 +51,32 @@ def lay_out(reduced: Rows, start: Places, progress: Progress) -> Places:
 
 
 def place(new: Rows, old: Rows, places: Places, progress: Progress) -> Places:
-    """UMAP's own transform, in a model that learns the neighbourhoods of ``old`` and is told where
-    they lie."""
+    """UMAP's own transform, in a model that is told who the neighbours are and where they lie."""
+    from embedsearch.store.vectors import nearest_rows
+
     progress("UMAP", 0, 1)
-    model = _model(old, init=places.astype(np.float32), n_epochs=0)
-    model.fit(old)
-    model.embedding_ = places.astype(np.float32)
-    model.n_epochs = None  # as many for the new ones as UMAP thinks right
-    placed = model.transform(new)
+    model = _model(old, metric="precomputed", init=places.astype(np.float32), n_epochs=0)
+    k = model.n_neighbors
+    with warnings.catch_warnings():
+        # That distances are given, which is meant.
+        warnings.filterwarnings("ignore", ".*precomputed metric", UserWarning)
+        among_old = _matrix(*nearest_rows(old, old, k + 1), len(old))
+        # It asks that distances be the same both ways, and nothing from a row to itself.
+        among_old = among_old.maximum(among_old.T).tolil()
+        among_old.setdiag(0)
+        model.fit(among_old.tocsr())
+        model.embedding_ = places.astype(np.float32)
+        model.n_epochs = None  # as many for the new ones as UMAP thinks right
+        placed = model.transform(_matrix(*nearest_rows(old, new, k), len(old)))
     progress("UMAP", 1, 1)
     return np.array(placed, np.float64)
+
+
+def _matrix(found: Any, distances: Any, count: int) -> Any:
+    """Distances to the rows ``found`` (N, k) as a sparse matrix (N, ``count``). Of copies they are
+    a hair above nothing: what is zero would be missing."""
+    from scipy.sparse import csr_matrix
+
+    ends = np.arange(len(found) + 1) * found.shape[1]
+    data = np.maximum(distances, 1e-6).ravel()
+    return csr_matrix((data, found.ravel(), ends), shape=(len(found), count))
