@@ -18,7 +18,10 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 EMBEDSEARCH = str(Path(sys.executable).with_name("embedsearch"))
-LIBRARIES = ("numpy", "pillow", "onnxruntime", "faiss-gpu", "faiss-cpu", "typer", "tokenizers")
+LIBRARIES = (
+    *("numpy", "pillow", "onnxruntime", "faiss-gpu", "faiss-cpu", "typer", "tokenizers"),
+    *("openTSNE", "umap-learn", "scikit-learn"),
+)
 
 
 LAUNCHER = """

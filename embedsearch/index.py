@@ -11,7 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING, BinaryIO, Literal, Self
 
 from embedsearch import settings
-from embedsearch.errors import OutputError, QueryError
+from embedsearch.errors import IndexLockedError, OutputError, QueryError
 from embedsearch.records import (
     Box,
     ClusterReport,
@@ -20,6 +20,7 @@ from embedsearch.records import (
     IndexInfo,
     IndexReport,
     Model,
+    PictureMap,
     Problem,
     TagCount,
 )
@@ -33,8 +34,10 @@ from embedsearch.store.vector_file import vector_path
 if TYPE_CHECKING:
     from embedsearch.encoders.base import Encoder
     from embedsearch.encoders.registry import Fit
+    from embedsearch.explore.projection import Method
     from embedsearch.images.thumbnails import Thumbnails
     from embedsearch.indexing.progress import Progress
+    from embedsearch.render.colouring import Colour
     from embedsearch.render.export import Format
     from embedsearch.store.ledger import Ledger
 
@@ -422,6 +425,83 @@ class Index:
             ),
             workers=settings.workers(workers),
             progress=progress,
+        )
+
+    def map(
+        self,
+        *,
+        method: Method = "tsne",
+        where: str | None = None,
+        encoder: str | None = None,
+        anew: bool = False,
+        workers: int | None = None,
+        wait_seconds: float = 0.0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> PictureMap:
+        """All pictures laid out in the plane, or those ``where`` chooses, at their places in it.
+
+        The map is kept in the index: next time the pictures that are new are placed into it and
+        the others stay, unless ``anew``. Where the index cannot be written to, ``not_kept`` says
+        why. ``progress`` is called with what is under way, how much is done, and of how much.
+        """
+        from embedsearch.explore import mapping
+        from embedsearch.explore.projection import silent
+        from embedsearch.store.ledger import Ledger
+        from embedsearch.store.lock import index_lock
+
+        catalogue = self._reader()
+        found, keep = mapping.make_map(
+            catalogue,
+            catalogue.encoder(encoder),
+            method,
+            where=where,
+            anew=anew,
+            workers=settings.workers(workers),
+            progress=progress or silent,
+        )
+        if keep is None:
+            return found
+        self.close()
+        try:
+            with (
+                index_lock(self.folder, wait_seconds=wait_seconds),
+                Ledger.open(self.folder / CATALOGUE) as ledger,
+            ):
+                with ledger.transaction():
+                    made_at = keep(ledger)
+                ledger.checkpoint()
+        except (IndexLockedError, OutputError) as error:
+            return mapping.not_kept(found, str(error))
+        return mapping.kept(found, made_at)
+
+    def draw_map(
+        self,
+        found: PictureMap,
+        out: Path,
+        *,
+        colour: Colour | None = None,
+        points_only: bool = False,
+        width: int | None = None,
+        workers: int | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> int:
+        """Write a map to a ``.html``, ``.png``, ``.csv``, ``.parquet`` or ``.npy`` file; returns
+        how many pictures are on it. ``points_only`` leaves out the thumbnails; ``width``, in
+        pixels, is that of a ``.png``."""
+        from embedsearch.explore import atlas
+        from embedsearch.explore.projection import silent
+
+        roots = [Path(os.fsdecode(root.path)).name or "/" for root in self._reader().roots()]
+        return atlas.write(
+            found,
+            out,
+            self.thumbnails(),
+            colour=colour,
+            points_only=points_only,
+            width=width,
+            title=", ".join(roots[:3]) + (", …" if len(roots) > 3 else ""),
+            workers=settings.workers(workers),
+            progress=progress or silent,
         )
 
     def info(self) -> IndexInfo:

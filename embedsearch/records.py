@@ -273,3 +273,36 @@ class TagCount:
     pictures: int
     given: int
     """How many of them got it from a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapPoint:
+    """One picture on a map, with what it can be coloured, labelled and found by."""
+
+    image: Image
+    x: float
+    y: float
+    cluster: int | None = None
+    cluster_name: str | None = None
+    label: str | None = None
+    """What the picture shows: the label of the whole, else that of its largest labelled region."""
+    tags: tuple[str, ...] = ()
+    """Those given by a person first, then by falling score."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureMap:
+    """A collection laid out in the plane: pictures that look alike lie close together."""
+
+    method: Literal["pca", "tsne", "umap"]
+    encoder: str
+    """Id of the encoder whose embeddings were laid out."""
+    made_at: str
+    """When the places of the first pictures were computed, ISO 8601."""
+    points: tuple[MapPoint, ...]
+    placed: int = 0
+    """Pictures that this call placed into a map that was there."""
+    kept: int = 0
+    """Pictures that lie where they lay before."""
+    not_kept: str | None = None
+    """Why the places could not be written down in the index, where they could not."""

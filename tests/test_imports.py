@@ -20,6 +20,8 @@ HEAVY = {
     "sqlite_utils",
     "sklearn",
     "faiss",
+    "openTSNE",
+    "umap",
 }
 
 RUN = """

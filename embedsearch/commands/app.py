@@ -16,6 +16,7 @@ from embedsearch.commands import (
     evaluate,
     exploring,
     indexing,
+    mapping,
     tagging,
 )
 
@@ -36,6 +37,7 @@ for command in (
     exploring.duplicates,
     clustering.cluster,
     tagging.tag,
+    mapping.map_,
     about.info,
     indexing.verify,
     indexing.forget,
@@ -44,7 +46,7 @@ for command in (
     evaluate.evaluate,
     demo.demo,
 ):
-    app.command()(command)
+    app.command(command.__name__.removesuffix("_"))(command)
 
 _verbose = False
 

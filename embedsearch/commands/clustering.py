@@ -96,9 +96,9 @@ def cluster(
             wait_seconds=wait,
         )
         if html is not None:
-            _write_gallery(opened, found, html)
+            write_cluster_gallery(opened, found, html)
         if sheet is not None:
-            _write_sheet(opened, found, sheet)
+            write_cluster_sheet(opened, found, sheet)
     _print(found, as_json)
     if sheet is not None:
         print(f"Contact sheet: {sheet}", file=sys.stderr)
@@ -134,7 +134,7 @@ def _summary(found: ClusterReport) -> str:
     )
 
 
-def _write_gallery(index: Index, found: ClusterReport, out: Path) -> None:
+def write_cluster_gallery(index: Index, found: ClusterReport, out: Path) -> None:
     """One section a cluster: the medoid, then those most like the whole cluster."""
     from embedsearch.render.gallery import Card, Section, write_sections
 
@@ -167,7 +167,7 @@ def _write_gallery(index: Index, found: ClusterReport, out: Path) -> None:
     )
 
 
-def _write_sheet(index: Index, found: ClusterReport, out: Path) -> None:
+def write_cluster_sheet(index: Index, found: ClusterReport, out: Path) -> None:
     from embedsearch.render.clusters import Strip, write_sheet
 
     thumbnails = index.thumbnails()

@@ -23,9 +23,11 @@ def demo(
     Example:
       embedsearch demo --out demo
     """
+    from embedsearch.commands.clustering import write_cluster_gallery, write_cluster_sheet
     from embedsearch.commands.demo_pictures import make_pictures
     from embedsearch.commands.output import write_hit_gallery
     from embedsearch.index import Index
+    from embedsearch.render.clusters import clusters_table
     from embedsearch.render.table import hits_table, index_summary, show
 
     photos, folder = out / "photos", out / "index"
@@ -45,9 +47,19 @@ def demo(
         hits = index.similar(example, k=3)
         show(hits_table(hits))
         sections.append((f"Similar to {Path(example).name}", hits))
-        gallery = out / "gallery.html"
-        write_hit_gallery(index, sections, "embedsearch demo", gallery)
-    print(f"\nOpen {gallery} in a browser. Now with your own: embedsearch index ~/Pictures")
+        write_hit_gallery(index, sections, "embedsearch demo", out / "gallery.html")
+        clusters, sheet = out / "clusters.html", out / "clusters.png"
+        _say("cluster", "--html", clusters, "--sheet", sheet, "--index", folder)
+        found = index.cluster()
+        show(clusters_table(found.clusters))
+        write_cluster_gallery(index, found, clusters)
+        write_cluster_sheet(index, found, sheet)
+        drawn = index.map()
+        for file in (out / "map.html", out / "map.png"):
+            _say("map", "--out", file, "--index", folder)
+            index.draw_map(drawn, file)
+    print(f"\nOpen these in a browser, all in {out}: gallery.html, clusters.html, map.html.")
+    print("Now with your own: embedsearch index ~/Pictures")
 
 
 def _say(*words: object) -> None:

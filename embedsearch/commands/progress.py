@@ -1,9 +1,10 @@
-"""The progress bar of ``index``, on stderr."""
+"""Progress bars, on stderr."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +14,33 @@ from embedsearch.indexing.progress import Progress, Silent
 def bar() -> AbstractContextManager[Progress]:
     """A bar where stderr is a terminal, else nothing (and rich is not even imported)."""
     return _Bar() if sys.stderr.isatty() else nullcontext(Silent())
+
+
+@contextmanager
+def step_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for work in steps: call what it gives with what is under way, how much of it is done,
+    and of how much."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with RichProgress(
+        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as progress:
+        task = progress.add_task("reading", total=None)
+        under_way = ""
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal under_way
+            # One step alone has no telling how far it is: the bar only moves.
+            length = total if total > 1 else None
+            if what != under_way:
+                under_way = what
+                progress.reset(task, total=length, description=what)
+            progress.update(task, completed=done)
+
+        yield tell
 
 
 class _Bar:

@@ -15,6 +15,7 @@ from embedsearch.errors import PictureError
 from embedsearch.images.decode import Decoded, decode
 from embedsearch.images.files import FileBytes, content_hash, read
 from embedsearch.images.region import region_pixels
+from embedsearch.records import Image as IndexedImage
 
 SIZE = 320
 """Longer side of a thumbnail, pixels."""
@@ -81,14 +82,33 @@ class Thumbnails:
         if self._folder is None:
             return thumbnail(file, size, box=box)
         kept = self._folder / _name(content_hash(file), size, box)
-        with suppress(OSError):
-            small = kept.read_bytes()
-            if small.startswith(b"\xff\xd8") and small.endswith(b"\xff\xd9"):
-                return small  # whole: a crash of the system may leave a file without its content
+        if (small := _whole(kept)) is not None:
+            return small
         small = thumbnail(file, size, box=box)
         with suppress(OSError):
             _write(kept, small)
         return small
+
+    def of(self, image: IndexedImage, size: int = SIZE) -> bytes:
+        """As :meth:`get`, of a picture of the index: while its file is as it was indexed, one whose
+        thumbnail is kept is not read."""
+        if self._folder is not None:
+            with suppress(OSError):
+                status = os.stat(image.path)
+                if (status.st_size, status.st_mtime_ns) == (image.size, image.mtime_ns):
+                    small = _whole(self._folder / _name(image.hash, size, None))
+                    if small is not None:
+                        return small
+        return self.get(image.path, size)
+
+
+def _whole(kept: Path) -> bytes | None:
+    """The JPEG that is kept there. A crash of the system may leave a file without its content."""
+    with suppress(OSError):
+        small = kept.read_bytes()
+        if small.startswith(b"\xff\xd8") and small.endswith(b"\xff\xd9"):
+            return small
+    return None
 
 
 def _name(content: str, size: int, box: Box | None) -> Path:

@@ -80,7 +80,38 @@ def nearest_rows(rows: NDArray[np.floating[Any]], targets: Matrix) -> tuple[Ids,
     return positions, cosines.clip(-1, 1)
 
 
+def nearest_by_distance(rows: Matrix, queries: Matrix, k: int) -> tuple[Ids, Vector]:
+    """The ``k`` rows nearest to each query by Euclidean distance.
+
+    ``rows`` are (N, dim) and ``queries`` (M, dim), both float32. Up to :data:`NEAREST_EXACT_ROWS`
+    all rows are compared; beyond, those of the :data:`PROBES` nearest of 4 sqrt(N) cells. Returns
+    positions of rows, int64 (M, min(k, N)), nearest first, and distances, float32 of that shape.
+    """
+    count, dim = rows.shape
+    k = min(k, count)
+    index = faiss.IndexFlatL2(dim)
+    if count > NEAREST_EXACT_ROWS:
+        cells = 4 * int(np.sqrt(count))
+        index = faiss.IndexIVFFlat(index, dim, cells)
+        index.cp.niter = 8
+        index.nprobe = PROBES
+        sample = np.random.default_rng(0).permutation(count)[: _TRAINING_ROWS * cells]
+        index.train(rows[np.sort(sample)])
+    index.add(rows)
+    squares, found = index.search(queries, k)
+    short = np.flatnonzero((found < 0).any(axis=1))
+    if len(short):  # the cells that were looked at hold fewer than k rows
+        exact = faiss.IndexFlatL2(dim)
+        exact.add(rows)
+        squares[short], found[short] = exact.search(queries[short], k)
+    return found, np.sqrt(squares.clip(0))
+
+
 BLOCK_ROWS = 4096
+NEAREST_EXACT_ROWS = 20_000
+PROBES = 16
+_TRAINING_ROWS = 50
+"""For each cell; FAISS warns below 39."""
 _ROUNDING = 1e-6
 """More than two ways to sum the same products differ."""
 
