@@ -1,0 +1,86 @@
+"""What an index holds, and its contents for elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Literal
+
+from embedsearch.errors import OutputError
+from embedsearch.index.opened import OpenedIndex
+from embedsearch.records import (
+    IndexInfo,
+    Model,
+)
+from embedsearch.settings import Device
+from embedsearch.store.database import CATALOGUE
+
+if TYPE_CHECKING:
+    from embedsearch.render.export import Format
+
+
+class Telling(OpenedIndex):
+    """The part of :class:`embedsearch.index.Index` that tells what there is."""
+
+    def info(self) -> IndexInfo:
+        """What is in the index, what its last run did, and which pictures cannot be used."""
+        catalogue = self._reader()
+        with catalogue.snapshot():
+            counts = catalogue.picture_counts()
+            return IndexInfo(
+                path=str(self.folder.absolute()),
+                pictures=counts["ok"],
+                vanished=counts["vanished"],
+                regions=catalogue.region_count(),
+                roots=tuple(os.fsdecode(root.path) for root in catalogue.roots()),
+                encoders=tuple(stored.info for stored in catalogue.encoders()),
+                embeddings=catalogue.embedding_counts(),
+                bytes_on_disk=sum(
+                    file.stat().st_size for file in self.folder.rglob("*") if file.is_file()
+                ),
+                last_run=catalogue.last_run(),
+                failures=tuple(catalogue.failures()),
+            )
+
+    def models(
+        self, specs: Sequence[str] = (), *, required: bool = True, device: Device = "auto"
+    ) -> list[Model]:
+        """The encoders in the box, those of this index, and those that ``specs`` name, with what
+        each costs. Where the index need not be there, it is left out unless it is."""
+        from embedsearch.explore.models import listed
+
+        there = required or (self.folder / CATALOGUE).exists()
+        return listed(specs, self._reader() if there else None, device)
+
+    def export(
+        self,
+        out: Path | BinaryIO,
+        format: Format | Literal["clip-retrieval"] = "jsonl",
+        *,
+        encoder: str | None = None,
+    ) -> int:
+        """Write one row a region to ``out``: csv, jsonl, npy or parquet, or a folder in the layout
+        of clip-retrieval. Returns the number of rows."""
+        from embedsearch.render.clip_retrieval import write_clip_retrieval
+        from embedsearch.render.export import write_export
+
+        catalogue = self._reader()
+        with catalogue.snapshot():
+            stored = catalogue.encoder(encoder)
+            rows = catalogue.export_rows(stored)
+            if format != "clip-retrieval":
+                return write_export(rows, format, out, stored.info.dim)
+            if not isinstance(out, Path):
+                raise OutputError("clip-retrieval is a folder: name it with --out DIR.")
+            at_most = catalogue.embedding_counts()[stored.info.id]
+            return write_clip_retrieval(rows, out, stored.info, at_most)
+
+    def sizes(self, paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Width and height, in pixels, of those pictures at absolute ``paths`` that are indexed."""
+        found = {path: self._reader().image_at(os.fsencode(path)) for path in paths}
+        return {path: (image.width, image.height) for path, image in found.items() if image}
+
+    def paths(self) -> Iterator[str]:
+        """Absolute paths of all pictures, in the order they were indexed."""
+        return (image.path for image in self._reader().images("ok"))

@@ -1,0 +1,153 @@
+"""Bringing pictures into an index and taking them out; keeping it sound."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from embedsearch import settings
+from embedsearch.index.opened import AnyPath, OpenedIndex
+from embedsearch.records import (
+    IndexReport,
+    Problem,
+)
+from embedsearch.settings import Device
+
+if TYPE_CHECKING:
+    from embedsearch.indexing.progress import Progress
+
+
+class Writing(OpenedIndex):
+    """The part of :class:`embedsearch.index.Index` that writes pictures."""
+
+    def add(
+        self,
+        *paths: AnyPath,
+        encoder: str | None = None,
+        exclude: Sequence[str] = (),
+        force: bool = False,
+        device: Device = "auto",
+        workers: int | None = None,
+        wait_seconds: float = 0.0,
+        progress: Progress | None = None,
+        stop: Event | None = None,
+    ) -> IndexReport:
+        """Index pictures and folders of pictures; what did not change since is not read again.
+
+        ``encoder`` is a spec; by default the one this index was made with, else ``mini``.
+        ``exclude`` are globs as :mod:`embedsearch.images.scan` describes them. ``force`` reads and
+        encodes everything anew. ``wait_seconds`` is how long to wait for another writer. A set
+        ``stop`` ends the run early, with everything done so far kept.
+
+        Raises :class:`~embedsearch.errors.DataError` for a path that does not exist and
+        :class:`~embedsearch.errors.IndexLockedError`. A picture that cannot be used raises
+        nothing: it is in the report's ``failures``.
+        """
+        from embedsearch import __version__
+        from embedsearch.encoders import registry
+        from embedsearch.indexing import pipeline
+        from embedsearch.indexing.fitting import Fitting, FittingStoppedError, derive
+
+        with self._writer(wait_seconds, make=True) as ledger:
+            given = [os.fsencode(path) for path in paths]
+            threads = settings.workers(workers)
+            fit = Fitting(ledger, self.folder, given, exclude, threads, progress, stop)
+            try:
+                chosen = self._encoder_to_add(ledger, encoder, device, fit)
+            except FittingStoppedError:
+                return IndexReport(interrupted=True)
+            registry.keep_copy(chosen, self.folder)
+            derived = derive(ledger, chosen)
+            report = pipeline.run(
+                ledger,
+                chosen,
+                self.folder,
+                given,
+                version=__version__,
+                exclude=exclude,
+                force=force,
+                workers=threads,
+                progress=progress,
+                stop=stop,
+            )
+            warnings = (*fit.warnings, *report.warnings)
+            return replace(report, derived=derived, warnings=warnings)
+
+    def add_embeddings(
+        self,
+        folder: AnyPath,
+        *,
+        encoder: str | None = None,
+        device: Device = "auto",
+        workers: int | None = None,
+        wait_seconds: float = 0.0,
+        progress: Progress | None = None,
+        stop: Event | None = None,
+    ) -> IndexReport:
+        """Index the pictures that a folder in the layout of clip-retrieval has embeddings of.
+
+        The embeddings are taken as they are. ``encoder`` is the spec or id of the one that made
+        them, by default what the folder says; a few pictures are encoded anew to see that it is.
+        Pictures that are gone, or have changed since as far as the folder tells, are in the
+        report's ``failures``.
+
+        Raises :class:`~embedsearch.errors.DataError` for files that do not fit together,
+        :class:`~embedsearch.errors.EncoderError` for embeddings of another encoder, and
+        :class:`~embedsearch.errors.IndexLockedError`.
+        """
+        from embedsearch import __version__
+        from embedsearch.encoders import registry
+        from embedsearch.indexing.clip_retrieval import read_folder
+        from embedsearch.indexing.given import GivenRun, encoder_named
+        from embedsearch.indexing.progress import Silent
+
+        given = read_folder(Path(os.fsdecode(folder)))
+        with self._writer(wait_seconds, make=True) as ledger:
+            named = encoder_named(given, ledger, encoder)
+            chosen = self._encoder_to_add(ledger, named, device, None)
+            run = GivenRun(
+                ledger,
+                chosen,
+                self.folder,
+                given,
+                version=__version__,
+                workers=settings.workers(workers),
+                progress=progress or Silent(),
+                stop=stop or Event(),
+            )
+            registry.keep_copy(chosen, self.folder)
+            return run.run()
+
+    def forget(
+        self, *paths: AnyPath, dry_run: bool = False, wait_seconds: float = 0.0
+    ) -> list[str]:
+        """Remove pictures from the index (never from the disk): those at or under ``paths``, or,
+        without any, those that vanished. Returns their paths; with ``dry_run`` nothing is removed.
+        """
+        from embedsearch.indexing.forget import forget
+
+        absolute = [os.path.abspath(os.fsencode(path)) for path in paths]
+        if dry_run:
+            return forget(self._reader(), self.folder, absolute)
+        with self._writer(wait_seconds) as ledger:
+            return forget(ledger, self.folder, absolute)
+
+    def verify(
+        self, *, repair: bool = False, deep: bool = False, wait_seconds: float = 0.0
+    ) -> list[Problem]:
+        """Hold files, catalogue, vector index and encoders against each other.
+
+        ``deep`` reads every file and every vector as well. ``repair`` mends what can be mended
+        without reading pictures, and marks it so in the answer.
+        """
+        from embedsearch.indexing import verify
+
+        problems = verify.check(self._reader(), self.folder, deep=deep)
+        if not repair or not problems:
+            return problems
+        with self._writer(wait_seconds) as ledger:
+            return verify.repair(ledger, self.folder, problems)
