@@ -28,6 +28,8 @@ bench: $(READY)  ## run the benchmarks; DATA=FOLDER holds captions/captions.json
 	$(BIN)/python benchmarks/throughput.py $(if $(DATA),--captions $(DATA)/captions/captions.jsonl)
 	$(BIN)/python benchmarks/rescan.py
 	$(if $(DATA),$(BIN)/python benchmarks/duplicates.py $(DATA))
+	$(if $(DATA),$(BIN)/python benchmarks/clusters.py $(DATA))
+	$(if $(DATA),$(BIN)/python benchmarks/maps.py $(DATA))
 
 docs: $(READY)  ## write docs/commands.md, tables and, where Chromium is, screenshots anew
 	$(BIN)/python docs/generate_commands.py

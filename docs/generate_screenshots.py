@@ -1,5 +1,5 @@
-"""Write the pictures of docs/html-gallery.md and of the README anew: galleries of the demo's own
-pictures, as Chromium shows them on a desktop, in the dark and on a telephone.
+"""Write the pictures of docs/ and of the README anew: galleries, the map and the contact sheet of
+the demo's own pictures, as Chromium shows the pages on a desktop, in the dark and on a telephone.
 
 python docs/generate_screenshots.py
 
@@ -59,18 +59,33 @@ def main() -> None:
         take(cup, DOCS / "images/gallery-phone.webp", 390, 800)
         take(twice, DOCS / "images/gallery-duplicates.webp", 1280, 800)
         take(looking(cup, 0), DOCS / "images/gallery-closer.webp", 1280, 800)
+        sheet, page = folder / "clusters.png", folder / "map.html"
+        run(folder, "cluster", "--sheet", str(sheet))
+        with Image.open(sheet) as strips:
+            keep(
+                strips,
+                DOCS / "images/clusters.webp",
+                (640, round(640 * strips.height / strips.width)),
+            )
+        run(folder, "map", "--out", str(page))
+        take(page, DOCS / "images/map.webp", 1280, 800)
 
 
 def made(folder: Path, *command: str) -> Path:
     """The gallery that a command writes."""
     page = folder / f"{command[0]}.html"
+    run(folder, *command, "--html", str(page))
+    return page
+
+
+def run(folder: Path, *command: str) -> None:
+    """Run a command on the index of the demo's pictures."""
     subprocess.run(
-        [EMBEDSEARCH, *command, "--html", str(page), "--index", "demo/index"],
+        [EMBEDSEARCH, *command, "--index", "demo/index"],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         check=True,
     )
-    return page
 
 
 def looking(page: Path, number: int) -> Path:
@@ -106,7 +121,14 @@ def take(page: Path, out: Path, width: int, height: int, *, dark: bool = False) 
             timeout=120,
         )
     with Image.open(shot) as taken:
-        taken.convert("RGB").crop((0, 0, width, height)).save(out, quality=QUALITY, method=6)
+        keep(taken.crop((0, 0, width, height)), out, (width, height))
+
+
+def keep(picture: Image.Image, out: Path, size: tuple[int, int]) -> None:
+    """Write ``picture`` as WebP of this size."""
+    picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(
+        out, quality=QUALITY, method=6
+    )
     sys.stderr.write(f"{out.relative_to(DOCS.parent)}: {out.stat().st_size / 1000:.0f} kB\n")
 
 
