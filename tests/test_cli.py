@@ -187,6 +187,23 @@ def test_the_gallery_shows_what_was_asked_with(
     assert page.count('class="example"') == 1
 
 
+def test_what_would_be_forgotten_can_be_looked_at_even_when_it_is_gone(
+    cli: Cli, photos: Path, tmp_path: Path
+) -> None:
+    cli("index", photos)
+    cli("search", "red", "--html", "hits.html")  # keeps a thumbnail of each
+    (photos / "r.png").unlink()
+    cli("index", photos)
+    done = cli("forget", "--html", "gone.html")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Gallery: gone.html" in done.stderr and b"would be removed" in done.stdout
+    page = (tmp_path / "gone.html").read_text("utf-8")
+    assert "r.png" in page and "g.png" not in page
+    assert page.count("data:image/jpeg;base64,") == 1
+    assert cli.json("forget")["pictures"] == [str(photos / "r.png")]  # looking removes nothing
+    assert cli("forget", "--open").returncode == 2
+
+
 def test_forget_says_what_it_would_remove_and_removes_it_with_yes(cli: Cli, photos: Path) -> None:
     cli("index", photos)
     (photos / "r.png").unlink()

@@ -10,15 +10,20 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from embedsearch.commands import options
-from embedsearch.commands.output import print_json
+from embedsearch.commands.output import html_file, print_json, show_gallery
 from embedsearch.errors import EmbedSearchError
 
+if TYPE_CHECKING:
+    from embedsearch.index import Index
+
 INTERRUPTED = 130
+SHOWN = 2000
+"""Pictures on the page of those to be forgotten; a browser shows these within seconds."""
 
 
 def index(
@@ -157,21 +162,29 @@ def forget(
     folder: options.IndexFolder = None,
     wait: options.Wait = 0.0,
     as_json: options.Json = False,
+    html: options.Html = None,
+    open_html: options.OpenHtml = False,
 ) -> None:
     """Remove pictures from the index (never from the disk).
 
-    Says what it would remove; --yes removes it.
+    Says what it would remove; --yes removes it. With --html you can look at them before.
 
     \b
     Examples:
       embedsearch forget
       embedsearch forget --yes
+      embedsearch forget ~/Pictures/old --html old.html
       embedsearch forget ~/Pictures/old --yes
     """
+    html_file(html, open_html)
     from embedsearch.index import Index
 
     with Index(folder) as opened:
+        if html is not None:
+            _write_gallery(opened, opened.forget(*(paths or []), dry_run=True), html)
         found = opened.forget(*(paths or []), dry_run=not yes, wait_seconds=wait)
+    if html is not None:
+        show_gallery(html, open_html)
     if as_json:
         print_json({"removed": yes, "pictures": found})
         return
@@ -182,6 +195,29 @@ def forget(
     done = "Removed" if yes else "Would remove"
     hint = "" if yes or not found else " To remove: add --yes"
     print(f"{done} {len(found):,} pictures from the index.{hint}", file=sys.stderr)
+
+
+def _write_gallery(index: Index, found: list[str], out: Path) -> None:
+    """Pictures to be removed; of those that are gone, what was kept of them."""
+    from embedsearch.render.gallery import Card, write_gallery
+
+    shown = found[:SHOWN]
+    looks, sizes = index.last_looks(shown), index.sizes(shown)
+    unknown = (0, 0)
+    cards = [
+        Card(
+            path=path,
+            rank=rank,
+            thumbnail=looks[path],
+            width=sizes.get(path, unknown)[0],
+            height=sizes.get(path, unknown)[1],
+        )
+        for rank, path in enumerate(shown, 1)
+    ]
+    said = f"{len(found):,} pictures of the index; their files are left alone"
+    if len(found) > SHOWN:
+        said += f"; the first {SHOWN:,} are shown"
+    write_gallery(out, cards, title="To be forgotten", query_summary=f"{said}.")
 
 
 def verify(

@@ -96,10 +96,17 @@ class Thumbnails:
             with suppress(OSError):
                 status = os.stat(image.path)
                 if (status.st_size, status.st_mtime_ns) == (image.size, image.mtime_ns):
-                    small = _whole(self._folder / _name(image.hash, size, None))
+                    small = self.kept(image, size)
                     if small is not None:
                         return small
         return self.get(image.path, size)
+
+    def kept(self, image: IndexedImage, size: int = SIZE) -> bytes | None:
+        """The thumbnail that was kept of a picture as it was indexed, be its file there or not;
+        None where nobody looked at it before."""
+        return (
+            None if self._folder is None else _whole(self._folder / _name(image.hash, size, None))
+        )
 
 
 def _whole(kept: Path) -> bytes | None:

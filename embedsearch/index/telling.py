@@ -81,6 +81,22 @@ class Telling(OpenedIndex):
         found = {path: self._reader().image_at(os.fsencode(path)) for path in paths}
         return {path: (image.width, image.height) for path, image in found.items() if image}
 
+    def last_looks(self, paths: Sequence[str]) -> dict[str, bytes | None]:
+        """Thumbnails of pictures of the index, as JPEG; of one that is gone, or cannot be read, the
+        one that was kept, if any."""
+        from embedsearch.errors import PictureError
+
+        thumbnails, looks = self.thumbnails(), dict.fromkeys(paths, None)
+        for path in paths:
+            image = self._reader().image_at(os.fsencode(path))
+            if image is None:
+                continue
+            try:
+                looks[path] = thumbnails.of(image)
+            except PictureError:
+                looks[path] = thumbnails.kept(image)
+        return looks
+
     def paths(self) -> Iterator[str]:
         """Absolute paths of all pictures, in the order they were indexed."""
         return (image.path for image in self._reader().images("ok"))
