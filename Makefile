@@ -15,7 +15,7 @@ demo: $(READY)  ## make a small folder of pictures, index it and search it
 	$(BIN)/embedsearch demo
 
 test: lint  ## lint, then run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)  ## ruff, the import layers, mypy
 	$(BIN)/ruff check .
