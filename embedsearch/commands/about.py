@@ -179,4 +179,6 @@ def export(
     if as_json:
         print_json({"rows": rows, "out": str(out)})
     else:
-        print(f"Wrote {rows:,} rows to {out}.", file=sys.stderr)
+        from embedsearch.render.wording import counted
+
+        print(f"Wrote {counted(rows, 'row')} to {out}.", file=sys.stderr)

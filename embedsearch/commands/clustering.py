@@ -124,12 +124,14 @@ def _print(found: ClusterReport, as_json: bool) -> None:
 
 
 def _summary(found: ClusterReport) -> str:
-    made = "made anew" if found.anew else f"{found.added:,} pictures added"
-    left = f"; {found.unclustered:,} pictures are in none" if found.unclustered else ""
+    from embedsearch.render.wording import counted
+
+    made = "made anew" if found.anew else f"{counted(found.added, 'picture')} added"
+    left = f"; {counted(found.unclustered, 'picture')} in none" if found.unclustered else ""
     only = f", of pictures where {found.where}" if found.where else ""
     known = sum(one.size for one in found.clusters) - found.added
     hint = " Most are new: --anew makes clusters that fit them." if found.added > known else ""
-    return f"{len(found.clusters):,} clusters ({found.method}{only}), {made}{left}." + (
+    return f"{counted(len(found.clusters), 'cluster')} ({found.method}{only}), {made}{left}." + (
         "" if found.anew else hint
     )
 

@@ -130,6 +130,7 @@ def _print(found: DuplicateReport, as_json: bool) -> None:
         return
     from embedsearch.render.names import printable
     from embedsearch.render.table import show
+    from embedsearch.render.wording import counted
 
     if found.groups:
         from embedsearch.render.duplicates import duplicates_table
@@ -137,18 +138,14 @@ def _print(found: DuplicateReport, as_json: bool) -> None:
         show(duplicates_table(found.groups))
     extra = sum(len(group.pictures) - 1 for group in found.groups)
     print(
-        f"{_groups(len(found.groups))}; {extra:,} of {found.pictures:,} pictures are not the best "
-        "of theirs. Nothing was removed.",
+        f"{counted(len(found.groups), 'group')}; {extra:,} of "
+        f"{counted(found.pictures, 'picture')} are not the best of theirs. Nothing was removed.",
         file=sys.stderr,
     )
     for failure in found.skipped[:20]:
         print(f"Skipped {printable(failure.path)}: {printable(failure.reason)}", file=sys.stderr)
     if len(found.skipped) > 20:
         print(f"and {len(found.skipped) - 20:,} more: --json", file=sys.stderr)
-
-
-def _groups(count: int) -> str:
-    return "1 group" if count == 1 else f"{count:,} groups"
 
 
 def _said_progress(done: int, total: int) -> None:
@@ -159,7 +156,9 @@ def _said_progress(done: int, total: int) -> None:
 def _write_gallery(index: Index, groups: tuple[DuplicateGroup, ...], out: Path) -> None:
     """One section a group, the best picture first."""
     from embedsearch.render.gallery import Section, write_sections
+    from embedsearch.render.wording import counted
 
+    summary = f"{counted(len(groups), 'group')}; the score is the cosine with the best picture"
     write_sections(
         out,
         [
@@ -167,7 +166,7 @@ def _write_gallery(index: Index, groups: tuple[DuplicateGroup, ...], out: Path) 
             for number, group in enumerate(groups, 1)
         ],
         title="Duplicates",
-        query_summary=f"{_groups(len(groups))}; the score is the cosine with the best picture",
+        query_summary=summary,
         index_folder=index.folder,
     )
 

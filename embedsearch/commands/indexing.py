@@ -189,17 +189,19 @@ def forget(
         print_json({"removed": yes, "pictures": found})
         return
     from embedsearch.render.table import plain_table, show
+    from embedsearch.render.wording import counted
 
     if found:
         show(plain_table(["removed" if yes else "would be removed"], [[path] for path in found]))
     done = "Removed" if yes else "Would remove"
     hint = "" if yes or not found else " To remove: add --yes"
-    print(f"{done} {len(found):,} pictures from the index.{hint}", file=sys.stderr)
+    print(f"{done} {counted(len(found), 'picture')} from the index.{hint}", file=sys.stderr)
 
 
 def _write_gallery(index: Index, found: list[str], out: Path) -> None:
     """Pictures to be removed; of those that are gone, what was kept of them."""
     from embedsearch.render.gallery import Card, write_gallery
+    from embedsearch.render.wording import counted
 
     shown = found[:SHOWN]
     looks, sizes = index.last_looks(shown), index.sizes(shown)
@@ -214,7 +216,7 @@ def _write_gallery(index: Index, found: list[str], out: Path) -> None:
         )
         for rank, path in enumerate(shown, 1)
     ]
-    said = f"{len(found):,} pictures of the index; their files are left alone"
+    said = f"{counted(len(found), 'picture')} of the index; the files are left alone"
     if len(found) > SHOWN:
         said += f"; the first {SHOWN:,} are shown"
     write_gallery(out, cards, title="To be forgotten", query_summary=f"{said}.")

@@ -143,7 +143,9 @@ def _say(found: PictureMap, drawn: int, out: Path, as_json: bool) -> None:
         )
     else:
         shown = f"{drawn:,} of " if drawn < len(found.points) else ""
-        print(f"Map of {shown}{len(found.points):,} pictures: {out}", file=sys.stderr)
+        from embedsearch.render.wording import counted
+
+        print(f"Map of {shown}{counted(len(found.points), 'picture')}: {out}", file=sys.stderr)
     if found.placed:
         new = "1 new picture was" if found.placed == 1 else f"{found.placed:,} new pictures were"
         print(

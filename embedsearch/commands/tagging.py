@@ -64,16 +64,17 @@ def tag(
     if only_list and (where or encoder):
         raise typer.BadParameter("--list goes with no --where and no --encoder")
     from embedsearch.index import Index
+    from embedsearch.render.wording import counted
 
     with Index(folder) as index:
         if changes:
             count = index.change_tags(
                 *(paths or []), add=add or [], remove=remove or [], wait_seconds=wait
             )
-            print(f"Changed the tags of {count:,} pictures.", file=sys.stderr)
+            print(f"Changed the tags of {counted(count, 'picture')}.", file=sys.stderr)
         elif not only_list:
             count = index.tag(where=where, encoder=encoder, wait_seconds=wait)
-            print(f"Looked at {count:,} pictures.", file=sys.stderr)
+            print(f"Looked at {counted(count, 'picture')}.", file=sys.stderr)
         named = {*(add or []), *(remove or [])}
         found = [one for one in index.tags() if not changes or one.tag in named]
     if as_json:

@@ -126,13 +126,14 @@ def _write_picture(
 ) -> int:
     from embedsearch.render.colouring import chosen, colourings
     from embedsearch.render.map_picture import WIDTH, mosaic_cell, room, write_mosaic, write_points
+    from embedsearch.render.wording import counted
 
     width = width or WIDTH
     points = drawn.points
     if not points_only and len(points) > room(width):
         points = _in_levels(points)[: room(width)]  # those of the coarser levels, from all over
     shown = f"{len(points):,} of " if len(points) < len(drawn.points) else ""
-    title = f"{title}: {shown}{len(drawn.points):,} pictures, {_NAMES[drawn.method]}"
+    title = f"{title}: {shown}{counted(len(drawn.points), 'picture')}, {_NAMES[drawn.method]}"
     colouring = chosen(colourings(points), colour)
     if points_only:
         write_points(out, points, colouring, width=width, title=title)

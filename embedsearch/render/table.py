@@ -29,6 +29,7 @@ from embedsearch.records import (
     Trial,
 )
 from embedsearch.render.names import printable
+from embedsearch.render.wording import counted
 
 FAILURES_SHOWN = 20
 _ELLIPSIS = "…"
@@ -267,8 +268,12 @@ def _signal(signal: Signal) -> str:
 def _pace(report: IndexReport) -> str:
     encoded = report.new + report.changed
     rate = f", {encoded / report.seconds:,.0f} pictures/s" if encoded and report.seconds else ""
-    derived = f", {report.derived:,} embeddings from those in the index" if report.derived else ""
-    taken = f", {report.taken:,} embeddings as they were given" if report.taken else ""
+    derived = (
+        f", {counted(report.derived, 'embedding')} from those in the index"
+        if report.derived
+        else ""
+    )
+    taken = f", {counted(report.taken, 'embedding')} as given" if report.taken else ""
     return f"{report.seconds:.1f} s{rate}{derived}{taken}"
 
 
