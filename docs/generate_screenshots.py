@@ -8,7 +8,6 @@ Does nothing, and says so, where no Chromium is installed.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,25 +15,15 @@ from pathlib import Path
 
 from PIL import Image  # noqa: TID253
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from browser import CHROMIUM, QUIET
+
 from embedsearch.commands.demo_pictures import make_pictures
 from embedsearch.index import Index
 
 DOCS = Path(__file__).parent
 EMBEDSEARCH = str(Path(sys.executable).with_name("embedsearch"))
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--hide-scrollbars",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--allow-file-access-from-files",
-    "--virtual-time-budget=5000",
-)
+SEEN = ("--allow-file-access-from-files", "--virtual-time-budget=5000")
 MOUSE = "primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4"
 QUALITY = 82
 """Of the WebP."""
@@ -44,7 +33,7 @@ LOOK = '<script>onload = () => document.querySelectorAll(".look")[{number}].clic
 
 
 def main() -> None:
-    if BROWSER is None:
+    if CHROMIUM is None:
         sys.stderr.write("No Chromium here: the screenshots stay as they are.\n")
         return
     with tempfile.TemporaryDirectory() as temporary:
@@ -108,8 +97,9 @@ def take(page: Path, out: Path, width: int, height: int, *, dark: bool = False) 
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(
             [
-                str(BROWSER),
+                str(CHROMIUM),
                 *QUIET,
+                *SEEN,
                 f"--user-data-dir={profile}",
                 f"--window-size={max(width, 600)},{height + 100}",
                 f"--blink-settings=preferredColorScheme={0 if dark else 1},{MOUSE}",

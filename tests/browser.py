@@ -16,7 +16,7 @@ from typing import Any, Self
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
-SWITCHES = (
+QUIET = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -26,8 +26,8 @@ SWITCHES = (
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
-    "--remote-debugging-pipe",
 )
+"""Switches that keep Chromium from the network, and from asking."""
 
 LAUNCHER = """
 import fcntl, os, sys
@@ -51,7 +51,7 @@ class Browser:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-S", "-E", "-c", LAUNCHER, str(from_us), str(to_us)),
-                *(CHROMIUM, *SWITCHES, f"--user-data-dir={self._profile}"),
+                *(CHROMIUM, *QUIET, "--remote-debugging-pipe", f"--user-data-dir={self._profile}"),
             ],
             pass_fds=(from_us, to_us),
             stdout=subprocess.DEVNULL,

@@ -7,18 +7,17 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, QUIET
 from PIL import Image
 
 from embedsearch.render.gallery import Card, write_gallery
 
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium to open the page with")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to open the page with")
 
 DRIVER = """
 <script>
@@ -70,18 +69,11 @@ def said(tmp_path: Path, steps: str) -> list[object]:
     html, count = re.subn(r"'sha256-[^']+'", "'unsafe-inline'", html)  # lets the driver in
     assert count == 1
     page.write_text(html.replace("</body>", DRIVER % steps + "</body>"), "utf-8")
-    assert BROWSER is not None
+    assert CHROMIUM is not None
     dom = subprocess.run(
         [
-            BROWSER,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
+            CHROMIUM,
+            *QUIET,
             f"--user-data-dir={tmp_path / 'browser'}",
             "--window-size=1280,900",
             "--virtual-time-budget=10000",

@@ -7,25 +7,22 @@ sheets (:mod:`embedsearch.render.sprites`) that it decodes as far as they are to
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import posixpath
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from embedsearch.records import MapPoint
 from embedsearch.render.colouring import UNCOLOURED, Colouring
 from embedsearch.render.names import file_url, printable
-from embedsearch.render.output import written_whole
+from embedsearch.render.page import write_page
 from embedsearch.render.sprites import ACROSS, Sizes
 
 _SCRIPTS = ("atlas_data.js", "atlas_paint.js", "atlas_view.js", "atlas.js")
@@ -49,27 +46,17 @@ def write_atlas(
     hold anything: it is shown, never run. Raises :class:`~embedsearch.errors.OutputError` where
     ``out`` cannot be written.
     """
-    script = "\n".join(_asset(name) for name in _SCRIPTS)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = Environment(
-        loader=PackageLoader("embedsearch", "render"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("atlas.html.j2").stream(
+    write_page(
+        out,
+        "atlas.html.j2",
+        _SCRIPTS,
+        "atlas.css",
         title=printable(title),
         note=printable(note),
         colours=[one.name for one in colourings],
         data=Markup(in_script(_data(points, colourings, [sizes for _, sizes in sheets], tile))),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-        style=Markup(_asset("atlas.css")),
         sheets=(base64.b64encode(sheet).decode() for sheet, _ in sheets),
     )
-    with written_whole(out) as stream:
-        page.dump(stream, encoding="utf-8")
 
 
 def in_script(value: Any) -> str:
@@ -85,10 +72,6 @@ def unit_places(points: Sequence[MapPoint]) -> tuple[NDArray[np.float32], NDArra
     places -= places.min(axis=0)
     places /= places.max() or 1.0
     return places[:, 0].astype("<f4"), places[:, 1].astype("<f4")
-
-
-def _asset(name: str) -> str:
-    return files("embedsearch.render").joinpath(name).read_text("utf-8")
 
 
 def _data(

@@ -24,6 +24,7 @@ from embedsearch.records import EncoderInfo, ExportRow
 from embedsearch.render.export import (
     batches,
     embedding_of,
+    fact_fields,
     facts,
     require_pyarrow,
     write_npy_header,
@@ -111,13 +112,7 @@ def _schema() -> Any:
         [
             pa.field("image_path", pa.string(), nullable=False),
             pa.field("image_path_bytes", pa.binary(), nullable=False),
-            pa.field("kind", pa.string(), nullable=False),
-            pa.field("box", pa.list_(pa.float64(), 4), nullable=False),
-            pa.field("label", pa.string()),
-            pa.field("cluster", pa.int64()),
-            pa.field("width", pa.int32(), nullable=False),
-            pa.field("height", pa.int32(), nullable=False),
-            pa.field("taken_at", pa.string()),
+            *fact_fields(),
             pa.field("size", pa.int64(), nullable=False),
             pa.field("mtime_ns", pa.int64(), nullable=False),
             pa.field("hash", pa.string(), nullable=False),

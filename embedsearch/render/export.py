@@ -122,6 +122,21 @@ def require_pyarrow(what: str = "Exporting to Parquet") -> None:
         raise MissingExtraError(what, "parquet") from error
 
 
+def fact_fields() -> list[Any]:
+    """Parquet columns of what :func:`facts` tells of a region, but for its path."""
+    import pyarrow as pa
+
+    return [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("box", pa.list_(pa.float64(), 4), nullable=False),
+        pa.field("label", pa.string()),
+        pa.field("cluster", pa.int64()),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("taken_at", pa.string()),
+    ]
+
+
 def _write_parquet(rows: Iterable[ExportRow], stream: BinaryIO, dim: int) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -130,13 +145,7 @@ def _write_parquet(rows: Iterable[ExportRow], stream: BinaryIO, dim: int) -> int
         [
             pa.field("path", pa.string(), nullable=False),
             pa.field("path_bytes", pa.binary(), nullable=False),
-            pa.field("kind", pa.string(), nullable=False),
-            pa.field("box", pa.list_(pa.float64(), 4), nullable=False),
-            pa.field("label", pa.string()),
-            pa.field("cluster", pa.int64()),
-            pa.field("width", pa.int32(), nullable=False),
-            pa.field("height", pa.int32(), nullable=False),
-            pa.field("taken_at", pa.string()),
+            *fact_fields(),
             pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False),
         ]
     )

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from embedsearch.records import Box, Signal
 from embedsearch.render.names import file_url, printable
-from embedsearch.render.output import written_whole
+from embedsearch.render.page import write_page
 
 _NARROWEST, _WIDEST = 0.5, 2.5
 """Bounds of width / height of a tile; a picture beyond them is shown whole, with a margin."""
@@ -89,18 +84,13 @@ def write_sections(
 
     The bar under a picture is its score as a part of the best score in its group.
     """
-    script, style = _asset("gallery.js"), _asset("gallery.css")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     cards = [card for section in sections for card in section.cards]
     above = _folder_above([card.path for card in cards])
-    environment = Environment(
-        loader=PackageLoader("embedsearch", "render"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("gallery.html.j2").stream(
+    write_page(
+        out,
+        "gallery.html.j2",
+        ["gallery.js"],
+        "gallery.css",
         title=printable(title),
         query_summary=printable(query_summary),
         count=len(cards),
@@ -115,16 +105,7 @@ def write_sections(
             for section in sections
         ],
         index_url=None if index_folder is None else file_url(os.path.abspath(index_folder)),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-        style=Markup(style),
     )
-    with written_whole(out) as stream:
-        page.dump(stream, encoding="utf-8")
-
-
-def _asset(name: str) -> str:
-    return files("embedsearch.render").joinpath(name).read_text("utf-8")
 
 
 def _folder_above(paths: Sequence[str]) -> str:
