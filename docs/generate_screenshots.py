@@ -8,6 +8,8 @@ Does nothing, and says so, where no Chromium is installed.
 
 from __future__ import annotations
 
+import base64
+import io
 import subprocess
 import sys
 import tempfile
@@ -16,7 +18,7 @@ from pathlib import Path
 from PIL import Image  # noqa: TID253
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from browser import CHROMIUM, QUIET
+from browser import CHROMIUM, QUIET, Browser
 
 from embedsearch.commands.demo_pictures import make_pictures
 from embedsearch.index import Index
@@ -57,7 +59,7 @@ def main() -> None:
                 (640, round(640 * strips.height / strips.width)),
             )
         run(folder, "map", "--out", str(page))
-        take(page, DOCS / "images/map.webp", 1280, 800)
+        take_map(page, DOCS / "images/map.webp", 1280, 800)
 
 
 def made(folder: Path, *command: str) -> Path:
@@ -112,6 +114,16 @@ def take(page: Path, out: Path, width: int, height: int, *, dark: bool = False) 
         )
     with Image.open(shot) as taken:
         keep(taken.crop((0, 0, width, height)), out, (width, height))
+
+
+def take_map(page: Path, out: Path, width: int, height: int) -> None:
+    """Write ``out`` once the map has its thumbnails, which it reads in its own time."""
+    with Browser() as browser:
+        opened = browser.open(page.as_uri(), width, height)
+        opened.until("document.documentElement.dataset.pictured")
+        shot = base64.b64decode(opened.call("Page.captureScreenshot")["data"])
+    with Image.open(io.BytesIO(shot)) as taken:
+        keep(taken, out, (width, height))
 
 
 def keep(picture: Image.Image, out: Path, size: tuple[int, int]) -> None:
