@@ -16,13 +16,15 @@ import onnx
 import pytest
 import skimage
 from encoder_folder import make_encoder_folder
+from PIL import Image
 
 from embedsearch.encoders import registry
 from embedsearch.encoders.base import Encoder
 from embedsearch.encoders.folder import combined_hash, hash_file, read_folder
 from embedsearch.encoders.onnx import IMAGE, OnnxEncoder, verify_files
-from embedsearch.errors import EncoderError
+from embedsearch.errors import EncoderError, EncoderMismatchError
 from embedsearch.images.decode import decode
+from embedsearch.index import Index
 
 BOX = registry.WEIGHTS / "mini"
 PHOTOS = Path(skimage.__file__).parent / "data"
@@ -320,3 +322,18 @@ def test_the_tower_in_the_box_cannot_saturate_on_any_processor() -> None:
         even, odd = weight[:, 0:-1:2], weight[:, 1::2]
         assert (np.maximum(even, 0) + np.maximum(odd, 0)).max() <= 128
         assert (np.minimum(even, 0) + np.minimum(odd, 0)).min() >= -128
+
+
+def test_a_folder_is_asked_by_any_path_that_leads_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_encoder_folder(tmp_path / "tiny")
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(rendered()).save(tmp_path / "photos" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    with Index("index") as index:
+        index.add("photos", encoder="tiny")
+        for named in ("tiny", "./tiny", "photos/../tiny", str(folder)):
+            assert len(index.search(images=["photos/a.png"], encoder=named)) == 1
+        with pytest.raises(EncoderMismatchError, match="was not made with the encoder tin;"):
+            index.search(images=["photos/a.png"], encoder="tin")

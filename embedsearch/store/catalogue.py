@@ -104,8 +104,10 @@ class Catalogue:
             )
         if named is None:
             return stored[0]
+        # The spec of a folder is its absolute path, however it was named.
+        meant = (named, os.path.realpath(os.path.expanduser(named)))
         for one in reversed(stored):  # of two with one spec the newer weights are meant
-            if named in (one.info.id, one.info.spec):
+            if one.info.id == named or one.info.spec in meant:
                 return one
         known = ", ".join(f"{one.info.spec} ({one.info.id})" for one in stored)
         raise EncoderMismatchError(
