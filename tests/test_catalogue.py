@@ -22,6 +22,7 @@ from embedsearch.errors import (
 )
 from embedsearch.records import EncoderInfo
 from embedsearch.store import catalogue as catalogue_module
+from embedsearch.store import soundness
 from embedsearch.store.catalogue import (
     Catalogue,
     encoder_info,
@@ -127,7 +128,7 @@ def test_an_embedding_of_the_wrong_size_is_a_named_error_and_verify_can_find_it(
         album.ledger.connection.execute(
             "update embeddings set vector = ? where region_id = ?", (blob, album.region_id(name))
         )
-    assert dict(album.ledger.bad_embeddings(album.stored)) == {
+    assert dict(soundness.bad_embeddings(album.ledger, album.stored)) == {
         b"/photos/short.png": "embedding of 96 bytes, not 98",
         b"/photos/odd.png": "embedding of 7 bytes, not 98",
         b"/photos/zero.png": "embedding is not of unit length",
@@ -257,9 +258,9 @@ def test_rows_for_export_are_the_present_regions_with_their_embeddings(
 
 def test_a_sound_catalogue_has_no_faults(album: Album) -> None:
     album.put(b"a.png", "red")
-    assert album.ledger.structural_faults() == []
-    assert album.ledger.pictures_without_region() == []
-    assert list(album.ledger.bad_embeddings(album.stored)) == []
+    assert soundness.structural_faults(album.ledger) == []
+    assert soundness.pictures_without_region(album.ledger) == []
+    assert list(soundness.bad_embeddings(album.ledger, album.stored)) == []
 
 
 def test_rows_that_point_nowhere_and_pictures_without_region_are_faults(
@@ -273,10 +274,10 @@ def test_rows_that_point_nowhere_and_pictures_without_region_are_faults(
         careless.execute("delete from regions where id = ?", (region,))
     careless.close()
     with Catalogue.open(index_folder / CATALOGUE) as catalogue:
-        assert catalogue.structural_faults() == [
+        assert soundness.structural_faults(catalogue) == [
             "a row of embeddings points at a row of regions that is not there"
         ]
-        assert catalogue.pictures_without_region() == [b"/photos/\xff.png"]
+        assert soundness.pictures_without_region(catalogue) == [b"/photos/\xff.png"]
 
 
 def test_a_damaged_page_is_a_fault(album: Album, index_folder: Path) -> None:
@@ -290,7 +291,7 @@ def test_a_damaged_page_is_a_fault(album: Album, index_folder: Path) -> None:
     content[last * page : (last + 1) * page] = b"\xaa" * page
     path.write_bytes(content)
     with Catalogue.open(path) as catalogue:
-        faults = catalogue.structural_faults()
+        faults = soundness.structural_faults(catalogue)
     assert faults
     assert all(fault.startswith("SQLite: ") for fault in faults)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ AXES = "axes.npy"
 _LONGEST_SLUG = 80
 
 
-class Compound:
+class Compound(ABC):
     """What reduced and joined encoders share."""
 
     def __init__(self, parts: Sequence[Encoder], info: EncoderInfo) -> None:
@@ -54,17 +55,17 @@ class Compound:
         """Embed pictures, uint8 (H, W, 3) of any sizes: float32 (len(images), dim), unit rows."""
         return _nowhere_zero(self.derive([part.encode_images(images) for part in self.parts]))
 
-    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
-        raise NotImplementedError
+    @abstractmethod
+    def encode_texts(self, texts: Sequence[str]) -> Embeddings: ...
 
+    @abstractmethod
     def derive(self, rows: Sequence[Embeddings]) -> Embeddings:
         """From the rows of each part, float32 (N, its dim), to those of this encoder: float32
         (N, dim), of unit length, or all zero where nothing is left of a row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def told(self) -> dict[str, Any]:
         """What ``encoder.json`` says beside the parts and the files."""
-        raise NotImplementedError
 
     def files(self) -> dict[str, bytes]:
         """What lies beside ``encoder.json``, by name."""

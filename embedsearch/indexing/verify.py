@@ -14,6 +14,7 @@ from embedsearch.errors import EmbedSearchError, PictureError
 from embedsearch.indexing.scopes import is_gone
 from embedsearch.indexing.sync import sync_vectors
 from embedsearch.records import Image, Problem
+from embedsearch.store import soundness
 from embedsearch.store.catalogue import Catalogue, StoredEncoder, is_inside
 from embedsearch.store.clusterings import clustering_faults, drop_clustering
 from embedsearch.store.ledger import Ledger
@@ -22,7 +23,7 @@ from embedsearch.store.vector_file import VectorFile, open_vector_file, vector_p
 
 def check(catalogue: Catalogue, index_folder: Path, *, deep: bool) -> list[Problem]:
     """Everything that does not agree. ``deep`` also reads every file and every vector."""
-    found = [Problem("catalogue", fault) for fault in catalogue.structural_faults()]
+    found = [Problem("catalogue", fault) for fault in soundness.structural_faults(catalogue)]
     found += [Problem("catalogue", f"{_CLUSTERS}{fault}") for fault in clustering_faults(catalogue)]
     found += _check_files(catalogue, deep)
     for encoder in catalogue.encoders():
@@ -106,9 +107,9 @@ def _file_fault(image: Image, deep: bool) -> str | None:
 
 
 def _check_embeddings(catalogue: Catalogue, encoder: StoredEncoder) -> Iterator[Problem]:
-    for path in catalogue.pictures_without_region():
+    for path in soundness.pictures_without_region(catalogue):
         yield Problem("catalogue", "has no region", os.fsdecode(path))
-    for path, what in catalogue.bad_embeddings(encoder):
+    for path, what in soundness.bad_embeddings(catalogue, encoder):
         yield Problem("catalogue", f"{what} ({encoder.info.id})", os.fsdecode(path))
 
 

@@ -136,7 +136,7 @@ class Catalogue:
             ).fetchall()
             yield (
                 np.fromiter((row[0] for row in rows), np.int64, len(rows)),
-                _matrix([row[1] for row in rows], encoder.info.dim),
+                matrix([row[1] for row in rows], encoder.info.dim),
             )
 
     def embedding_of(self, image: Image, encoder: StoredEncoder) -> NDArray[np.float32] | None:
@@ -146,7 +146,7 @@ class Catalogue:
             "where image_id = ? and kind = 'image' and encoder = ?",
             (image.id, encoder.key),
         ).fetchone()
-        return None if row is None else _matrix([row[0]], encoder.info.dim)[0]
+        return None if row is None else matrix([row[0]], encoder.info.dim)[0]
 
     def embedding_counts(self) -> dict[str, int]:
         """Number of embeddings by encoder id."""
@@ -214,7 +214,7 @@ class Catalogue:
             (json.dumps(list(ids)),),
         )
         return {
-            id_: Region(id_, _path(root, path), kind, (x, y, w, h), label, score)
+            id_: Region(id_, stored_path(root, path), kind, (x, y, w, h), label, score)
             for id_, root, path, kind, x, y, w, h, label, score in rows
         }
 
@@ -250,13 +250,13 @@ class Catalogue:
             if not rows:
                 return
             last = rows[-1][0]
-            vectors = _matrix([row[-1] for row in rows], encoder.info.dim)
+            vectors = matrix([row[-1] for row in rows], encoder.info.dim)
             for row, vector in zip(rows, vectors, strict=True):
                 _, root, path, kind, x, y, w, h, label, width, height, taken_at, *file = row
                 box: Box = (x, y, w, h)
                 size, mtime_ns, content_hash, cluster, _ = file
                 yield ExportRow(
-                    path=_path(root, path),
+                    path=stored_path(root, path),
                     kind=kind,
                     box=box,
                     label=label,
@@ -322,47 +322,6 @@ class Catalogue:
         ).fetchone()
         return row is not None
 
-    def structural_faults(self) -> list[str]:
-        """What SQLite's own checks and the catalogue's rules find wrong, in plain words."""
-        found = []
-        try:
-            for (said,) in self.connection.execute("pragma integrity_check(20)"):
-                if said != "ok":
-                    found.append(f"SQLite: {said}")
-            for table, _, parent, _ in self.connection.execute("pragma foreign_key_check"):
-                found.append(f"a row of {table} points at a row of {parent} that is not there")
-        except sqlite3.DatabaseError as error:  # too damaged for the checks themselves
-            found.append(f"SQLite: {error}")
-        return found
-
-    def pictures_without_region(self) -> list[bytes]:
-        """Absolute paths of pictures that lack the region of the whole picture."""
-        rows = self.connection.execute(
-            "select roots.path, images.path from images join roots on roots.id = root_id "
-            "where status = 'ok' and not exists (select 1 from regions where image_id = images.id "
-            "and kind = 'image')"
-        )
-        return [os.fsencode(_path(*row)) for row in rows]
-
-    def bad_embeddings(self, encoder: StoredEncoder) -> Iterator[tuple[bytes, str]]:
-        """Absolute paths of pictures with an embedding of the wrong size, not finite, or not of
-        unit length, and what is wrong."""
-        dim = encoder.info.dim
-        rows = self.connection.execute(
-            "select roots.path, images.path, vector from embeddings "
-            "join regions on regions.id = region_id join images on images.id = image_id "
-            "join roots on roots.id = root_id where encoder = ?",
-            (encoder.key,),
-        )
-        for root, path, blob in rows:
-            if len(blob) != 2 * dim:
-                what = f"embedding of {len(blob)} bytes, not {2 * dim}"
-            elif not abs(float(np.linalg.norm(_matrix([blob], dim))) - 1) < 0.01:
-                what = "embedding is not of unit length"
-            else:
-                continue
-            yield os.fsencode(_path(root, path)), what
-
 
 UNDER = "(path = :exact or (path > :below and path < :above))"
 """SQL for: the BLOB column ``path`` is :exact or lies under it."""
@@ -398,14 +357,16 @@ _IMAGES = (
 
 def _image(row: tuple[Any, ...]) -> Image:
     id_, root, path, *rest = row
-    return Image(id_, _path(root, path), *rest)
+    return Image(id_, stored_path(root, path), *rest)
 
 
-def _path(root: bytes, relative: bytes) -> str:
+def stored_path(root: bytes, relative: bytes) -> str:
+    """The absolute path of what lies at ``relative`` in ``root``, as ``os.fsdecode`` gives it."""
     return os.fsdecode(root.rstrip(b"/") + b"/" + relative)
 
 
-def _matrix(blobs: list[bytes], dim: int) -> Matrix:
+def matrix(blobs: list[bytes], dim: int) -> Matrix:
+    """Embeddings as they are stored, to float32 (N, dim). Raises :class:`IndexFormatError`."""
     if any(len(blob) != 2 * dim for blob in blobs):
         raise IndexFormatError(
             f"The catalogue holds an embedding that is not of {dim} numbers. Find it and take it "
