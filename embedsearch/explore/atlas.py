@@ -94,6 +94,7 @@ def _write_page(
     from embedsearch.render.atlas import write_atlas
     from embedsearch.render.colouring import chosen, colourings
     from embedsearch.render.sprites import sheets, tile_side
+    from embedsearch.render.wording import counted
 
     points = _in_levels(drawn.points)
     made = colourings(points)
@@ -107,8 +108,7 @@ def _write_page(
         [] if points_only else list(sheets(small, side)),
         tile=side,
         title=title,
-        note=f"{len(points):,} {'picture' if len(points) == 1 else 'pictures'} · "
-        f"{_NAMES[drawn.method]}",
+        note=f"{counted(len(points), 'picture')} · {_NAMES[drawn.method]}",
     )
     return len(points)
 

@@ -93,8 +93,8 @@ def names_by_terms(
     ]
     names: list[str | None] = [None] * count
     used = set[str]()
-    for _, cluster, term in sorted(scored, key=lambda one: (-one[0], one[1], one[2])):
-        if names[cluster] is None and term not in used and (count == 1 or _ > 0):
+    for gain, cluster, term in sorted(scored, key=lambda one: (-one[0], one[1], one[2])):
+        if names[cluster] is None and term not in used and (count == 1 or gain > 0):
             names[cluster] = term
             used.add(term)
     return names

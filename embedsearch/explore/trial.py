@@ -8,23 +8,22 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from embedsearch.encoders import registry
 from embedsearch.encoders.base import Embeddings, Encoder
-from embedsearch.errors import EmbedSearchError, QueryError
-from embedsearch.explore.vocabulary import words
+from embedsearch.errors import EmbedSearchError
+from embedsearch.explore.word_scores import embedded_words
 from embedsearch.images.decode import decode
 from embedsearch.records import Trial
 from embedsearch.store.catalogue import encoder_info
 
 REPEATS = 7
 NEAREST = 5
-PROMPT = "a photo of a {}"
 
 
 def main() -> None:
@@ -61,20 +60,10 @@ def _try(asked: dict[str, Any]) -> Trial:
 
 
 def _nearest(encoder: Encoder, row: Embeddings) -> tuple[tuple[str, float], ...]:
-    scores = {word: float(vector @ row) for word, vector in _embedded(encoder)}
-    best = sorted(scores, key=lambda word: -scores[word])[:NEAREST]
-    return tuple((word, round(scores[word], 4)) for word in best)
-
-
-def _embedded(encoder: Encoder) -> Iterator[tuple[str, Embeddings]]:
-    """The words of the vocabulary that the encoder knows, and their embeddings (dim,)."""
-    known = words()
-    try:
-        yield from zip(known, encoder.encode_texts([PROMPT.format(w) for w in known]), strict=True)
-    except QueryError:
-        for word in known:
-            with suppress(QueryError):
-                yield word, encoder.encode_texts([PROMPT.format(word)])[0]
+    known, embedded = embedded_words(encoder)
+    scores = embedded @ row
+    best = np.argsort(-scores, kind="stable")[:NEAREST].tolist()
+    return tuple((known[place], round(float(scores[place]), 4)) for place in best)
 
 
 def _peak_bytes() -> int:

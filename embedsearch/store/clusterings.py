@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from embedsearch.store.catalogue import Catalogue, Ids, Matrix, StoredEncoder
-from embedsearch.store.ledger import Ledger
+from embedsearch.store.ledger import Ledger, now
 from embedsearch.store.vector_file import Vector
 
 
@@ -119,7 +118,7 @@ def replace_clustering(
             encoder.key,
             method,
             json.dumps(parameters),
-            datetime.now().astimezone().isoformat(timespec="seconds"),
+            now(),
         ),
     )
     ledger.connection.executemany(

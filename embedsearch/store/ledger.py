@@ -61,14 +61,14 @@ class Ledger(PictureWriter):
 
     def start_run(self, version: str) -> int:
         cursor = self.connection.execute(
-            "insert into runs (started_at, version) values (?, ?)", (_now(), version)
+            "insert into runs (started_at, version) values (?, ?)", (now(), version)
         )
         return int(cursor.lastrowid or 0)
 
     def finish_run(self, run_id: int, counts: dict[str, Any]) -> None:
         self.connection.execute(
             "update runs set finished_at = ?, counts = ? where id = ?",
-            (_now(), json.dumps(counts), run_id),
+            (now(), json.dumps(counts), run_id),
         )
 
     def add_encoder(self, info: EncoderInfo) -> StoredEncoder:
@@ -148,5 +148,6 @@ class Ledger(PictureWriter):
         )
 
 
-def _now() -> str:
+def now() -> str:
+    """The local time with its offset from UTC, ISO 8601, as the catalogue keeps times."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedsearch.records import Image, MapPoint
 from embedsearch.store.catalogue import CHUNK, Catalogue, Ids, StoredEncoder
-from embedsearch.store.ledger import Ledger
+from embedsearch.store.ledger import Ledger, now
 from embedsearch.store.whole_pictures import images_by_id
 
 Places = NDArray[np.float64]
@@ -65,7 +64,7 @@ def keep_projection(
 ) -> str:
     """Keep a new map in the stead of that of ``encoder`` and ``method``; returns ``made_at``.
     Inside a transaction."""
-    made_at = datetime.now().astimezone().isoformat(timespec="seconds")
+    made_at = now()
     ledger.connection.execute(
         "delete from projections where encoder = ? and method = ?", (encoder.key, method)
     )
