@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedsearch.commands import options
-from embedsearch.commands.output import html_file, print_json, show_gallery
+from embedsearch.commands.output import html_file, print_json, say_newer, show_gallery
 from embedsearch.errors import EmbedSearchError
 
 if TYPE_CHECKING:
@@ -57,6 +57,14 @@ def index(
     force: Annotated[
         bool, typer.Option("--force", help="Read and encode every picture anew.")
     ] = False,
+    re_encode: Annotated[
+        bool,
+        typer.Option(
+            "--re-encode",
+            help="Encode what is in the index with what the spec of its encoder names now (a newer "
+            "mini), or with --encoder; queries use that from then on. No PATH.",
+        ),
+    ] = False,
     device: Annotated[
         options.DeviceChoice, typer.Option("--device", help="Where the encoder runs.")
     ] = options.DeviceChoice.auto,
@@ -88,6 +96,7 @@ def index(
       embedsearch index photos/ --index indexes/photos --exclude "*.gif"
       find /data -name "*.jpg" -print0 | embedsearch index -0
       embedsearch index ~/Pictures --encoder "mini?dim=64"
+      embedsearch index --re-encode
       embedsearch index --from-clip-retrieval embeddings/ --encoder openclip:ViT-B-32/openai
     """
     given: list[str | bytes | os.PathLike[str]] = list(paths or [])
@@ -97,7 +106,12 @@ def index(
         raise typer.BadParameter(
             "--from-clip-retrieval names the pictures itself: no PATH, -0, --exclude or --force."
         )
-    if not given and given_folder is None:
+    if re_encode and (given or stdin or exclude or force or given_folder is not None):
+        raise typer.BadParameter(
+            "--re-encode is about all pictures of the index: no PATH, -0, --exclude, --force or "
+            "--from-clip-retrieval."
+        )
+    if not given and given_folder is None and not re_encode:
         raise typer.BadParameter("Name at least one picture or folder, or give paths with -0.")
     if enrich != "none":
         raise EmbedSearchError(
@@ -118,6 +132,8 @@ def index(
         }
         if given_folder is not None:
             report = opened.add_embeddings(given_folder, **shared)
+        elif re_encode:
+            report = opened.re_encode(**shared)
         else:
             report = opened.add(*given, exclude=exclude or (), force=force, **shared)
     if as_json:
@@ -126,6 +142,9 @@ def index(
         from embedsearch.render.table import index_summary, show
 
         show(index_summary(report))
+    if not report.interrupted and not re_encode:
+        with Index(folder) as opened:
+            say_newer(opened, encoder)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
 
@@ -159,15 +178,23 @@ def forget(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them.")] = False,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="SPEC",
+            help="Instead of pictures, remove this encoder (its id is best) and its embeddings.",
+        ),
+    ] = None,
     folder: options.IndexFolder = None,
     wait: options.Wait = 0.0,
     as_json: options.Json = False,
     html: options.Html = None,
     open_html: options.OpenHtml = False,
 ) -> None:
-    """Remove pictures from the index (never from the disk).
+    """Remove pictures from the index (never from the disk), or an encoder and its embeddings.
 
-    Says what it would remove; --yes removes it. With --html you can look at them before.
+    Says what it would remove; --yes removes it. With --html you can look at pictures before.
 
     \b
     Examples:
@@ -175,9 +202,16 @@ def forget(
       embedsearch forget --yes
       embedsearch forget ~/Pictures/old --html old.html
       embedsearch forget ~/Pictures/old --yes
+      embedsearch forget --encoder mini-5b2f0c9d1e7a
     """
     html_file(html, open_html)
     from embedsearch.index import Index
+
+    if encoder is not None:
+        if paths or html is not None:
+            raise typer.BadParameter("--encoder removes no pictures: no PATH, no --html.")
+        _forget_encoder(folder, encoder, yes, wait, as_json)
+        return
 
     with Index(folder) as opened:
         if html is not None:
@@ -196,6 +230,30 @@ def forget(
     done = "Removed" if yes else "Would remove"
     hint = "" if yes or not found else " To remove: add --yes"
     print(f"{done} {counted(len(found), 'picture')} from the index.{hint}", file=sys.stderr)
+
+
+def _forget_encoder(
+    folder: Path | None, encoder: str, yes: bool, wait: float, as_json: bool
+) -> None:
+    from embedsearch.index import Index
+    from embedsearch.render.wording import counted
+
+    with Index(folder) as opened:
+        told = opened.forget_encoder(encoder, dry_run=not yes, wait_seconds=wait)
+    if as_json:
+        print_json({"removed": yes, **asdict(told)})
+        return
+    what = f"{told.encoder} and its {counted(told.embeddings, 'embedding')}"
+    if told.clusters:
+        what += ", and the clusters made of them,"
+    if told.last_of:
+        print(
+            f"No other encoder has embeddings of {counted(told.last_of, 'picture')}: they are not "
+            "found until embedsearch index has read them again.",
+            file=sys.stderr,
+        )
+    hint = "" if yes else " To remove: add --yes"
+    print(f"{'Removed' if yes else 'Would remove'} {what} from the index.{hint}", file=sys.stderr)
 
 
 def _write_gallery(index: Index, found: list[str], out: Path) -> None:
