@@ -225,6 +225,22 @@ def test_an_index_of_the_format_before_is_read_as_it_is_and_brought_up_by_a_writ
     assert index.info().encoders[0].id == new
 
 
+def test_clusters_are_made_anew_of_the_newer_embeddings_as_they_were_wished_for(
+    index: Index, box: Box, photos: Path, png: PngMaker
+) -> None:
+    before = index.cluster(clusters=2, where="width > 0")
+    assert before.anew and len(before.clusters) == 2
+    box.renew(seed=2)
+    index.re_encode()
+    png(photos / "late.png", "red")
+    index.add(photos)
+    after = index.cluster()
+    assert after.anew and after.where == "width > 0" and len(after.clusters) == 2
+    assert sum(one.size for one in after.clusters) + after.unclustered == 6
+    assert not index.cluster().anew
+    assert index.verify(deep=True) == []
+
+
 # Forgetting the older one
 
 
