@@ -116,6 +116,8 @@ def test_re_encoding_makes_the_newer_one_first_and_keeps_the_older_embeddings(
     done = run("index", "--re-encode")
     assert done.exit_code == 0, done.stderr
     assert "5 known pictures encoded" in done.stdout
+    assert f"Queries use {new} from now on" in done.stderr and f"--encoder {old}" in done.stderr
+    assert f"{new}: 5 embeddings, used where none is named" in run("info").stdout
     assert [info.id for info in index.info().encoders] == [new, old]
     assert index.info().embeddings == {old: 5, new: 5}
     assert index.newer() is None and index.info().newer == {}

@@ -12,6 +12,7 @@ from embedsearch.indexing.sync import sync_vectors
 from embedsearch.records import ForgottenEncoder
 from embedsearch.store.catalogue import Catalogue, StoredEncoder, is_inside
 from embedsearch.store.clusterings import clustering, drop_clustering
+from embedsearch.store.coverage import only_embedded_by
 from embedsearch.store.ledger import Ledger
 from embedsearch.store.vector_file import vector_path
 
@@ -54,7 +55,7 @@ def forget_encoder(catalogue: Catalogue, index_folder: Path, named: str) -> Forg
     told = ForgottenEncoder(
         encoder=going.info.id,
         embeddings=catalogue.embedding_counts()[going.info.id],
-        last_of=catalogue.only_embedded_by(going),
+        last_of=only_embedded_by(catalogue, going),
         clusters=clusters,
     )
     if isinstance(catalogue, Ledger):

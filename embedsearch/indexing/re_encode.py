@@ -13,6 +13,7 @@ from embedsearch.indexing.pipeline import Run
 from embedsearch.indexing.progress import Progress, Silent
 from embedsearch.records import IndexReport
 from embedsearch.render.wording import counted
+from embedsearch.store.coverage import lacking_count
 from embedsearch.store.ledger import Ledger
 
 
@@ -43,7 +44,7 @@ def re_encode(
         stop=stop or Event(),
     )
     known = ledger.encoder(encoder.info.id)
-    if ledger.encoder() == known and not ledger.lacking_count(known):
+    if ledger.encoder() == known and not lacking_count(ledger, known):
         said = f"There is nothing to encode: the index is used with {encoder.info.id} already."
         return work.finish((said,), clock() - started)
     work.recall()
@@ -53,7 +54,7 @@ def re_encode(
         work.sync()
     warnings: tuple[str, ...] = ()
     stored = ledger.encoder(encoder.info.id)
-    lacking = ledger.lacking_count(stored)
+    lacking = lacking_count(ledger, stored)
     if not lacking:
         with ledger.transaction():
             ledger.make_first(stored)

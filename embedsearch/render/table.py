@@ -138,10 +138,11 @@ def info_panel(info: IndexInfo) -> Group:
     facts.add_row("on disk", _size(info.bytes_on_disk))
     for position, root in enumerate(info.roots):
         facts.add_row("" if position else "folders", Shortened(root))
+    used = info.encoders[0].id if len(info.encoders) > 1 else None
     for position, (encoder, count) in enumerate(sorted(info.embeddings.items())):
-        facts.add_row(
-            "" if position else "encoders", Text(f"{printable(encoder)}: {count:,} embeddings")
-        )
+        told = f"{printable(encoder)}: {count:,} embeddings"
+        told += ", used where none is named" if encoder == used else ""
+        facts.add_row("" if position else "encoders", Text(told))
     for old, newer in sorted(info.newer.items()):
         facts.add_row(
             "newer",

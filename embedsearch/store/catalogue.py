@@ -163,24 +163,6 @@ class Catalogue:
         )
         return dict(rows.fetchall())
 
-    def lacking_count(self, encoder: StoredEncoder) -> int:
-        """How many present pictures have no embedding of ``encoder``."""
-        row = self.connection.execute(
-            f"select count(*) from images where {LACKING}", {"encoder": encoder.key}
-        ).fetchone()
-        return int(row[0])
-
-    def only_embedded_by(self, encoder: StoredEncoder) -> int:
-        """How many present pictures have an embedding of ``encoder`` and of no other."""
-        row = self.connection.execute(
-            "select count(*) from images join regions on image_id = images.id and kind = 'image' "
-            "where status = 'ok' and exists (select 1 from embeddings where region_id = regions.id "
-            "and encoder = :encoder) and not exists (select 1 from embeddings "
-            "where region_id = regions.id and encoder <> :encoder)",
-            {"encoder": encoder.key},
-        ).fetchone()
-        return int(row[0])
-
     # Pictures and regions
 
     def image_at(self, path: bytes) -> Image | None:
@@ -348,11 +330,6 @@ class Catalogue:
         return row is not None
 
 
-LACKING = (
-    "status = 'ok' and not exists (select 1 from regions join embeddings on region_id = regions.id "
-    "and encoder = :encoder where image_id = images.id and kind = 'image')"
-)
-"""SQL for: a present picture has no embedding of the encoder whose key is :encoder."""
 UNDER = "(path = :exact or (path > :below and path < :above))"
 """SQL for: the BLOB column ``path`` is :exact or lies under it."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from embedsearch.store.catalogue import LACKING, UNDER, Root, StoredEncoder, under_arguments
+from embedsearch.store.catalogue import UNDER, Root, StoredEncoder, under_arguments
+from embedsearch.store.coverage import LACKING
 from embedsearch.store.ledger import Ledger
 from embedsearch.store.picture_writer import IsGone
 
