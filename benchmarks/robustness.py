@@ -152,7 +152,11 @@ def main() -> None:
             "about": f"{', '.join(names)}; {given.sample} captioned photos, means over strengths",
             "train": given.train,
             "sample": given.sample,
-            "encoders": dict(zip(names, (one.told() for one in measured), strict=True)),
+            # Without the folder that the hardened one happened to lie in.
+            "encoders": {
+                name: {**one.told(), "spec": name}
+                for name, one in zip(names, measured, strict=True)
+            },
         },
     )
 
