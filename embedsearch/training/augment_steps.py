@@ -24,9 +24,6 @@ _CROP_TRIES = 20
 _LEAST_AREA = 0.08
 """A crop keeps so much of the picture whatever the strength, as in Szegedy et al. (2014)."""
 _MOST_HUE = 0.5
-_PADDING = 0.5
-"""Pictures are continued by their mirror image for so many sides, so that turning and moving
-leaves no empty corners for a network to learn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +145,16 @@ def _corrupted(name: str, pixels: Pixels, strength: float, rng: Rng) -> Pixels:
 
 
 def _affine(pixels: Pixels, angle: float, shift: tuple[float, float], scale: float) -> Pixels:
-    """Turned by degrees, shifted by shares of the sides, scaled about the middle."""
+    """Turned by degrees, shifted by shares of the sides, scaled about the middle.
+
+    Outside its edges the picture goes on as its mirror image, so that there are no empty corners
+    for a network to learn.
+    """
     height, width = pixels.shape[:2]
-    high, wide = math.ceil(_PADDING * height), math.ceil(_PADDING * width)
+    # How far the corners of what will be seen lie from the middle now, along either axis.
+    turned = abs(math.cos(math.radians(angle))) + abs(math.sin(math.radians(angle)))
+    reach = (turned / 2 * max(height, width) + max(map(abs, shift)) * max(height, width)) / scale
+    high, wide = (max(0, math.ceil(reach - side / 2)) + 2 for side in (height, width))
     padded = np.pad(pixels, ((high, high), (wide, wide), (0, 0)), "symmetric")
     changed = F.affine(
         Image.fromarray(padded),

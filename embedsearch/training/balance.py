@@ -201,6 +201,6 @@ def _imblearn(module: str) -> Any:
     try:
         return importlib.import_module(f"imblearn.{module}")
     except ModuleNotFoundError as error:
-        if error.name != "imblearn":
+        if (error.name or "").partition(".")[0] != "imblearn":
             raise
         raise MissingExtraError("balancing by resampling", "train") from error
