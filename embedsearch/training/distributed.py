@@ -1,0 +1,274 @@
+"""Training in several processes: who is who, data parallel or sharded, and what crosses over.
+
+A process that ``torchrun`` started finds its number in the environment; any other is alone, and
+everything here then does what it does without others. Each rank takes its share of a batch
+(:func:`share`), embeds it, and sees the embeddings of all (:func:`gather_with_gradient`), so that
+a contrastive loss has the whole batch's negatives. Every rank computes the loss of the whole batch,
+and the mean of their gradients is the gradient that one process would have found.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.autograd.function import FunctionCtx
+from torch.distributed.checkpoint import state_dict
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from embedsearch.errors import DataError
+
+Strategy = Literal["ddp", "fsdp", "pipeline"]
+"""How the work is parted: photos (a whole copy each), photos and weights, or the layers."""
+Value = TypeVar("Value")
+Result = TypeVar("Result")
+
+_STALLED = timedelta(minutes=30)
+"""A rank that waits so long for the others gives up. The first batches are slow on cold disks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Which of how many processes this one is."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    """Number among those on this machine: which of its GPUs is ours."""
+    restarts: int = 0
+    """How often torchrun has started the processes anew. Over 0: go on from the checkpoint."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that writes files and talks."""
+        return self.rank == 0
+
+
+def ranks() -> Ranks:
+    """What torchrun told this process; one alone where it told nothing.
+
+    Raises :class:`~embedsearch.errors.DataError` where a variable of it is no number.
+    """
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT")
+    try:
+        told = [int(os.environ.get(name, usual)) for name, usual in zip(names, "0100", strict=True)]
+    except ValueError as error:
+        raise DataError(f"{', '.join(names)} in the environment: {error}. Use torchrun.") from error
+    return Ranks(*told)
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and talks."""
+    return ranks().is_main
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """Meet the other ranks for as long as the block runs: NCCL between GPUs, gloo between CPUs.
+
+    Does nothing in a process alone.
+    """
+    me = ranks()
+    if me.world == 1 or distributed.is_initialized():
+        yield me
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=_STALLED)
+    try:
+        yield me
+        distributed.barrier()  # nobody leaves while another may still want something of it
+    finally:
+        distributed.destroy_process_group()
+
+
+def device_of(wanted: torch.device, me: Ranks) -> torch.device:
+    """The device of this rank, where ``wanted`` names only its kind."""
+    if wanted.type != "cuda" or wanted.index is not None or me.world == 1:
+        return wanted
+    device = torch.device("cuda", me.local % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def share(batch: Sequence[Value]) -> Sequence[Value]:
+    """This rank's part of a batch that every rank has drawn alike: the rank-th of equal slices.
+
+    Raises :class:`~embedsearch.errors.DataError` where the batch does not divide evenly: parts of
+    unequal size would not count alike.
+    """
+    size = _world()
+    each, over = divmod(len(batch), size)
+    if over:
+        raise DataError(
+            f"a batch of {len(batch)} cannot be shared by {size} processes; take a multiple of it"
+        )
+    return batch[_rank() * each : (_rank() + 1) * each]
+
+
+def gather_with_gradient(rows: Tensor) -> Tensor:
+    """The rows (N, ...) of all ranks in the order of ranks: (world * N, ...).
+
+    Backwards, each rank gets the sum of what all ranks' losses say about its rows. ``torch`` had
+    this in ``distributed.nn`` (deprecated in 2.14). N must be the same everywhere.
+    """
+    return cast(Tensor, _Gather.apply(rows)) if _world() > 1 else rows
+
+
+def gather(rows: Tensor) -> Tensor:
+    """The same for labels and the like, without gradient."""
+    if _world() == 1:
+        return rows
+    rows = rows.detach().contiguous()
+    gathered = rows.new_empty((_world() * rows.shape[0], *rows.shape[1:]))
+    distributed.all_gather_into_tensor(gathered, rows)
+    return gathered
+
+
+def mean(value: float) -> float:
+    """The mean over the ranks of a number, for figures that are told and decided by."""
+    return sum(collect(value)) / _world()
+
+
+def collect(value: Value) -> list[Value]:
+    """What each rank has, in their order. Any value that pickles."""
+    if _world() == 1:
+        return [value]
+    gathered: list[Any] = [None] * _world()
+    distributed.all_gather_object(gathered, value)
+    return gathered
+
+
+def from_main(value: Value) -> Value:
+    """What the main process has, on every rank."""
+    if _world() == 1:
+        return value
+    values: list[Any] = [value]
+    distributed.broadcast_object_list(values, src=0)
+    return cast(Value, values[0])
+
+
+def wait() -> None:
+    """Go on when every rank is here."""
+    if _world() > 1:
+        distributed.barrier()
+
+
+class Replica(nn.Module):
+    """A module and the way to compute a loss through it that the other ranks can follow.
+
+    Losses call parts of a module, which neither DDP nor FSDP would notice: the call goes through
+    :meth:`forward`, and is free to call whatever it likes within.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, loss: Callable[..., Result], *arguments: Any) -> Result:
+        return loss(*arguments)
+
+
+def wrap(module: nn.Module, strategy: Strategy = "ddp") -> nn.Module:
+    """A :class:`Replica` of ``module`` for ``strategy``: call it as ``replica(loss, *arguments)``.
+
+    To be called before the optimizer is made: FSDP replaces the parameters by its shards. Buffers
+    (BatchNorm's) are those of the main process at every step; statistics of a batch are each
+    rank's own unless the module uses ``SyncBatchNorm``. A process alone gets a plain replica, and
+    so does a pipelined tower, which does its own talking.
+    """
+    if _world() == 1 or strategy == "pipeline":
+        return Replica(module)
+    if strategy == "fsdp":
+        for stage in _stages(module):
+            fully_shard(stage)
+        return cast(nn.Module, fully_shard(Replica(module)))
+    # DDP only ever reduces what could learn when it was made; stages may thaw later.
+    frozen = [parameter for parameter in module.parameters() if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad = True
+    replica = DistributedDataParallel(Replica(module), find_unused_parameters=True)
+    for parameter in frozen:
+        parameter.requires_grad = False
+    return replica
+
+
+@contextmanager
+def syncing(replica: nn.Module, wanted: bool) -> Iterator[None]:
+    """Whether gradients are exchanged in this block: not needed before the last of several
+    backward passes that make one step."""
+    if wanted:
+        yield
+    elif isinstance(replica, DistributedDataParallel):
+        with replica.no_sync():
+            yield
+    elif isinstance(replica, FSDPModule):
+        replica.set_requires_gradient_sync(False)
+        yield
+        replica.set_requires_gradient_sync(True)
+    else:
+        yield
+
+
+def states(
+    module: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Weights and optimizer state, whole and on the CPU, under the names of ``module``.
+
+    Every rank must call it; they read the same whatever the strategy and the number of ranks, so
+    that a run can go on with others.
+    """
+    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
+    found: tuple[dict[str, Any], dict[str, Any]]
+    found = state_dict.get_state_dict(module, optimizer, options=options)
+    return found
+
+
+def load_states(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    weights: dict[str, Any],
+    steps: dict[str, Any],
+) -> None:
+    """Put back what :func:`states` gave. Every rank must call it, with the same."""
+    options = state_dict.StateDictOptions(full_state_dict=True)
+    state_dict.set_model_state_dict(module, weights, options=options)
+    # Not strict: what was never stepped (frozen still, say) has no state.
+    options = state_dict.StateDictOptions(full_state_dict=True, strict=False)
+    state_dict.set_optimizer_state_dict(module, optimizer, steps, options=options)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Tensor) -> Tensor:
+        return gather(rows)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        distributed.all_reduce(total)
+        return total.chunk(_world())[_rank()]
+
+
+def _stages(module: nn.Module) -> list[nn.Module]:
+    """What to shard by itself: the stages that an image tower names, in order."""
+    found: list[nn.Module] = []
+    for part in module.modules():
+        named = getattr(part, "stages", None)
+        if isinstance(named, list):
+            found += [stage for _, stage in named if any(True for _ in stage.parameters())]
+    return found
+
+
+def _world() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def _rank() -> int:
+    return distributed.get_rank() if distributed.is_initialized() else 0
