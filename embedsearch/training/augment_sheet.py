@@ -3,7 +3,7 @@ of training depend on it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +46,8 @@ def draw_sheet(
             f"together: {made}",
             [_UNCHANGED],
             [
-                [plain(pixels, 0), *(made(pixels, seed + draw) for draw in range(1, columns))]
-                for pixels in pictures
+                [plain(pixels, 0), *_draws(made, pixels, row, seed, columns - 1)]
+                for row, pixels in enumerate(pictures)
             ],
         )
     ]
@@ -55,6 +55,11 @@ def draw_sheet(
         blocks.insert(0, _alone(plain, parts, pictures, seed))
     blocks += [_mixed(mix, made, pictures, columns, seed) for mix in made.mixes]
     write_tiles(blocks, out)
+
+
+def _draws(made: Augmentation, pixels: Pixels, row: int, seed: int, count: int) -> Iterator[Pixels]:
+    """Every row and every column has a seed of its own, as every picture of an epoch has."""
+    return (made(pixels, seed + 1000 * row + draw) for draw in range(count))
 
 
 def _alone(
@@ -76,12 +81,13 @@ def _mixed(
     """Columns are batches that were mixed, with the share of the picture itself above each."""
     headings, batches = [], []
     rng = np.random.default_rng(seed)
-    for draw in range(columns):
-        batch = torch.from_numpy(np.stack([made(pixels, seed + draw) for pixels in pictures]))
+    rows = [_draws(made, pixels, row, seed, columns) for row, pixels in enumerate(pictures)]
+    for views in zip(*rows, strict=True):
+        batch = torch.from_numpy(np.stack(views))
         mixed, shares = mix_batch(
             batch.permute(0, 3, 1, 2).float(), torch.eye(len(pictures)), mix.method, mix.alpha, rng
         )
         batches.append(mixed.permute(0, 2, 3, 1).round().to(torch.uint8).numpy())
         headings.append(f"{shares[0, 0].item():.0%} its own")
-    title = f"{mix.method}: mixed with the picture above it"
+    title = f"{mix.method}: each with the picture above it, the first with the last"
     return Block(title, headings, [[b[row] for b in batches] for row in range(len(pictures))])
