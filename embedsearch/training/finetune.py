@@ -97,6 +97,7 @@ class Run:
         """Train, measure before and after, and write the encoder with its report."""
         started = time.monotonic()
         with distributed.joined(self.device) as me:
+            self._standardise()
             objective = self._objective()
             before_weights = weights_of(self.encoder)
             before_embeddings = self.eye.embed(range(len(self.photos)))
@@ -228,7 +229,6 @@ class Run:
         recipe, settings = self.recipe, self.recipe.optimisation
         if not settings.epochs:
             return History()
-        self._standardise()
         labels = self.labels[self.kept]
         plan = Plan(
             self.photos,
@@ -275,9 +275,8 @@ class Run:
         head = self.encoder.image.head
         if not self.is_new or not isinstance(head, FeatureHead):
             return
-        places = np.sort(
-            np.random.default_rng(self.recipe.optimisation.seed).permutation(self.kept)
-        )[:_STANDARDISED]
+        rng = np.random.default_rng(self.recipe.optimisation.seed)
+        places = np.sort(rng.permutation(self.kept)[:_STANDARDISED])
         seen = []
         hook = head.register_forward_pre_hook(lambda module, given: seen.append(given[0].cpu()))
         self.eye.embed(places.tolist())
