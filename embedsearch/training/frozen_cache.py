@@ -162,7 +162,7 @@ def _runner(looks: Looks, stage: int) -> Run:
             options,
             providers=["CPUExecutionProvider"],
         )
-        return lambda pixels: session.run(None, {INPUT: pixels})[0]  # type: ignore[no-any-return]
+        return lambda pixels: session.run(None, {INPUT: pixels})[0]
     running = threading.Lock()
 
     def run(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
