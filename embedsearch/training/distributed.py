@@ -126,9 +126,9 @@ def gather(rows: Tensor) -> Tensor:
     if _world() == 1:
         return rows
     rows = rows.detach().contiguous()
-    gathered = rows.new_empty((_world() * rows.shape[0], *rows.shape[1:]))
-    distributed.all_gather_into_tensor(gathered, rows)
-    return gathered
+    gathered = [torch.empty_like(rows) for _ in range(_world())]
+    distributed.all_gather(gathered, rows)
+    return torch.cat(gathered)
 
 
 def mean(value: float) -> float:
@@ -186,9 +186,13 @@ def wrap(module: nn.Module, strategy: Strategy = "ddp") -> nn.Module:
     if _world() == 1 or strategy == "pipeline":
         return Replica(module)
     if strategy == "fsdp":
+        # A single number cannot be parted: every rank keeps it, and the mean of its gradients.
+        single = {parameter for parameter in module.parameters() if not parameter.ndim}
+        for parameter in single:
+            parameter.register_post_accumulate_grad_hook(_average_gradient)
         for stage in _stages(module):
-            fully_shard(stage)
-        return cast(nn.Module, fully_shard(Replica(module)))
+            fully_shard(stage, ignored_params=single)
+        return cast(nn.Module, fully_shard(Replica(module), ignored_params=single))
     # DDP only ever reduces what could learn when it was made; stages may thaw later.
     frozen = [parameter for parameter in module.parameters() if not parameter.requires_grad]
     for parameter in frozen:
@@ -221,8 +225,8 @@ def states(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Weights and optimizer state, whole and on the CPU, under the names of ``module``.
 
-    Every rank must call it; they read the same whatever the strategy and the number of ranks, so
-    that a run can go on with others.
+    Every rank must call it, and the main one gets them, the others nothing. They are the same
+    whatever the strategy and the number of ranks, so that a run can go on with others.
     """
     options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
     found: tuple[dict[str, Any], dict[str, Any]]
@@ -237,11 +241,15 @@ def load_states(
     steps: dict[str, Any],
 ) -> None:
     """Put back what :func:`states` gave. Every rank must call it, with the same."""
+    # Copies, as PyTorch puts shards in the place of what it is given.
     options = state_dict.StateDictOptions(full_state_dict=True)
-    state_dict.set_model_state_dict(module, weights, options=options)
+    state_dict.set_model_state_dict(module, dict(weights), options=options)
     # Not strict: what was never stepped (frozen still, say) has no state.
     options = state_dict.StateDictOptions(full_state_dict=True, strict=False)
-    state_dict.set_optimizer_state_dict(module, optimizer, steps, options=options)
+    state = {name: dict(values) for name, values in steps["state"].items()}
+    state_dict.set_optimizer_state_dict(
+        module, optimizer, {**steps, "state": state}, options=options
+    )
 
 
 class _Gather(torch.autograd.Function):
@@ -254,6 +262,12 @@ class _Gather(torch.autograd.Function):
         total = gradients[0].contiguous().clone()
         distributed.all_reduce(total)
         return total.chunk(_world())[_rank()]
+
+
+def _average_gradient(parameter: Tensor) -> None:
+    """What earlier backward passes of a step have left there is a mean already, and stays so."""
+    distributed.all_reduce(parameter.grad)
+    cast(Tensor, parameter.grad).div_(_world())
 
 
 def _stages(module: nn.Module) -> list[nn.Module]:
