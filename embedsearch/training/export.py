@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnx
@@ -15,6 +15,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from embedsearch.training.folding import GREY, FoldedMobileNetV2
+
+if TYPE_CHECKING:
+    from embedsearch.training.trainable import TrainableEncoder
 
 INPUT = "pixels"
 """Name of the input: uint8 (N, size, size, 3), sRGB."""
@@ -40,6 +43,17 @@ class _PooledBackbone(nn.Module):
         return pool(self.network(centred), self.gem) * cast(Tensor, self.factors)
 
 
+class _Tower(nn.Module):
+    """Pixels as they are stored to embeddings."""
+
+    def __init__(self, encoder: TrainableEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return cast(Tensor, self.encoder.image(self.encoder.normalised(pixels)))
+
+
 def pool(maps: Tensor, gem: float) -> Tensor:
     """Generalised mean over the places of non-negative maps (N, C, H, W): float32 (N, C).
 
@@ -58,9 +72,21 @@ def export_backbone(
 
     ``factors``, float32 (1280,), is what equalisation returned; ones where there was none.
     """
-    module = _PooledBackbone(network, factors, gem).eval()
+    return _exported(_PooledBackbone(network, factors, gem), size, FEATURES)
+
+
+def export_tower(encoder: TrainableEncoder) -> ModelProto:
+    """The whole image tower from ``INPUT`` to ``OUTPUT`` as ONNX float32, for any batch size."""
+    model = _exported(_Tower(encoder), encoder.size, OUTPUT)
+    # The exporter loses count of the columns where an operator may have any number of them.
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = encoder.dim
+    return model
+
+
+def _exported(module: nn.Module, size: int, output: str) -> ModelProto:
     example = torch.zeros((1, size, size, 3), dtype=torch.uint8)
     written = io.BytesIO()
+    module.eval()
     with warnings.catch_warnings():
         # PyTorch's other exporter needs the package onnxscript, and wins nothing here.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -70,8 +96,8 @@ def export_backbone(
             written,
             dynamo=False,
             input_names=[INPUT],
-            output_names=[FEATURES],
-            dynamic_axes={INPUT: {0: "N"}, FEATURES: {0: "N"}},
+            output_names=[output],
+            dynamic_axes={INPUT: {0: "N"}, output: {0: "N"}},
         )
     return onnx.load_model_from_string(written.getvalue())
 

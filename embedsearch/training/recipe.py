@@ -1,0 +1,313 @@
+"""A recipe: one TOML file with all that decides how a training run goes.
+
+A recipe is a frozen dataclass of sections, which are frozen dataclasses of plain values. The file
+holds what differs from the usual or everything; the command line changes single values; what came
+of it is stored with what was made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from embedsearch.errors import DataError
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is trained."""
+
+    start: str = "mini"
+    """Spec of the encoder to start from."""
+    size: int | None = None
+    """Side of the square input; the encoder's own where none is given."""
+    pool: str | None = None
+    """Another pooling: avg, max, l2, rmac, or gem, whose power is learned."""
+    dim: int | None = None
+    """A new linear head of so many dimensions; 0 takes the head away."""
+    text: str | None = None
+    """A model2vec folder to start a new text tower from."""
+    hidden: int = 512
+    dropout: float = 0.0
+    scratch: bool = False
+    """Forget the weights of the image network first."""
+    norm: str = "frozen"
+    """frozen: BatchNorm keeps its statistics; batch: it learns them anew."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What it is trained on."""
+
+    paths: tuple[str, ...] = ()
+    only: str | None = None
+    """COLUMN=VALUE: the lines of a table that count."""
+    per_class: int = 0
+    """So many photos of each class; 0 is all."""
+    held_out: float = 0.1
+    """Share of the photos that are not trained on, but measured on."""
+    split_seed: int = 0
+    """Which photos are held out; another seed of the run leaves them the same."""
+    augmentation: str = "standard"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is made small."""
+
+    losses: tuple[str, ...] = ()
+    """Names, a weight and a colon before each where it is not 1. Empty: info-nce where there is a
+    text tower, else cross-entropy."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the losses of labels, such as label_smoothing."""
+    temperature: float = 0.05
+    """Of info-nce; where its learned temperature starts."""
+    label_weight: float = 0.5
+    """How much a labelled photo counts beside one with captions, for info-nce."""
+    view_temperature: float = 0.1
+    """Of views, the loss that brings two looks at a photo together."""
+    keep: float = 0.0
+    """Weight of a pull back to the embeddings before training, 1 - cosine."""
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Classes of unlike size."""
+
+    weights: str = "none"
+    """none, inverse, effective: how much a photo of a rare class counts."""
+    sampling: str = "none"
+    """none, balanced, over, under."""
+    rare_strength: float = 1.0
+    """How much stronger the rarest classes are augmented."""
+    probe: str = "none"
+    """The same for the probe; also smote, adasyn, bagging, boosting."""
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """Training on the worst that can happen to a photo."""
+
+    attack: str | None = None
+    """fgsm, pgd, occlusion or light."""
+    epsilon: float = 4 / 255
+    steps: int = 3
+    tries: int = 4
+    strength: float = 1.0
+    weight: float = 0.5
+    """Share of the loss that is taken on the changed photos."""
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Which stages of the image network stay as they are."""
+
+    until: str | None = None
+    """The first stage that is trained; ``head`` freezes all of the network."""
+    unfreeze_every: float = 0.0
+    """Gradual unfreezing: begin with the head, and open one more stage every so many epochs."""
+    layer_decay: float = 1.0
+    """Each stage further from the head takes so much smaller steps."""
+    text: bool = False
+    """Leave the text tower as it is."""
+    cache: str | None = None
+    """Folder for the activations of the frozen stages."""
+    views: int = 4
+    """Looks at each photo that are kept there."""
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the loss is made small. Shared with distillation."""
+
+    epochs: int = 10
+    """0 trains nothing: a linear probe."""
+    batch: int = 64
+    """Photos in a step, before accumulation."""
+    captioned: float = 0.5
+    """Share of a batch that are photos with captions, where there are both kinds."""
+    optimizer: str = "adamw"
+    """sgd, adamw or rmsprop."""
+    rate: float = 3e-4
+    """Step size of the last stage of the network."""
+    head_rate: float = 1e-3
+    """Of heads, losses and the small network of the text tower."""
+    table_rate: float = 2e-3
+    """Of the table of token embeddings."""
+    text_rate: float = 1e-5
+    """Of an open_clip text tower."""
+    decay: float = 0.05
+    """Weight decay of the network."""
+    head_decay: float = 0.05
+    momentum: float = 0.9
+    """Of sgd and rmsprop."""
+    warm_up: float = 0.5
+    """Epochs in which steps grow."""
+    schedule: str = "cosine"
+    """cosine or constant."""
+    accumulate: int = 1
+    """Batches that make one step."""
+    clip: float = 0.0
+    """Longest gradient; 0 is any."""
+    ema: float = 0.0
+    """Decay of the running mean of the weights that is kept in the end; 0 is none."""
+    amp: str = "auto"
+    """auto, off, bf16, fp16."""
+    patience: int = 0
+    """Stop after so many epochs without a better figure on the photos held out; 0 is never."""
+    keep_best: bool = True
+    """Keep the weights of the epoch with the best figure rather than the last."""
+    checkpoint_minutes: float = 10.0
+    seed: int = 0
+    threads: int | None = None
+    strategy: str = "ddp"
+    """Under torchrun: ddp or fsdp."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe of ``finetune``."""
+
+    model: Model = Model()
+    data: Data = Data()
+    loss: Loss = field(default_factory=Loss)
+    balance: Balance = Balance()
+    adversarial: Adversarial = Adversarial()
+    freeze: Freeze = Freeze()
+    optimisation: Optimisation = Optimisation()
+    wise_ft: str = "1"
+    """How much of the trained weights is kept: 0 to 1, or auto, which is chosen on the photos held
+    out."""
+
+
+def read_recipe(kind: type[Section], path: Path) -> Section:
+    """A recipe from a TOML file; what the file does not name is as usual.
+
+    Raises :class:`~embedsearch.errors.DataError` naming the file and what is wrong in it.
+    """
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a recipe ({error})") from error
+    return from_told(kind, told, str(path))
+
+
+def from_told(kind: type[Section], told: Mapping[str, Any], where: str) -> Section:
+    """A dataclass from what TOML gives. ``where`` begins messages.
+
+    Raises :class:`~embedsearch.errors.DataError` for a name or a type that does not fit.
+    """
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, value in told.items():
+        if name not in hints:
+            raise DataError(f"{where}: there is no {name!r}{_near(name, hints)}")
+        values[name] = _fitting(hints[name], value, f"{where}, {name}")
+    return kind(**values)
+
+
+def to_toml(recipe: Any) -> str:
+    """A recipe as TOML, every value of it."""
+    import tomli_w
+
+    return tomli_w.dumps(to_told(recipe))
+
+
+def to_told(recipe: Any) -> dict[str, Any]:
+    """A recipe as plain values. What is None is left out, as TOML has no such thing."""
+    told: dict[str, Any] = {}
+    for each in dataclasses.fields(recipe):
+        value = getattr(recipe, each.name)
+        if dataclasses.is_dataclass(value):
+            told[each.name] = to_told(value)
+        elif value is not None:
+            told[each.name] = list(value) if isinstance(value, tuple) else value
+    # Values before tables, or TOML would read them as part of a table.
+    return dict(sorted(told.items(), key=lambda item: isinstance(item[1], dict)))
+
+
+def overridden(recipe: Section, settings: Iterable[str]) -> Section:
+    """The recipe with single values changed: ``section.key=value``, the value as TOML writes it,
+    or a bare word.
+
+    Raises :class:`~embedsearch.errors.DataError`.
+    """
+    for setting in settings:
+        name, equals, written = setting.partition("=")
+        if not equals:
+            raise DataError(f"--set {setting}: write section.key=value")
+        try:
+            value = tomllib.loads(f"value = {written}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = written
+        recipe = changed(recipe, name.strip().split("."), value, f"--set {setting}")
+    return recipe
+
+
+def changed(recipe: Section, names: list[str], value: Any, where: str) -> Section:
+    """The recipe with the value under ``names`` replaced. Raises
+    :class:`~embedsearch.errors.DataError`."""
+    hints = typing.get_type_hints(type(recipe))
+    first, *rest = names
+    if first not in hints:
+        raise DataError(f"{where}: there is no {first!r}{_near(first, hints)}")
+    within = getattr(recipe, first)
+    if rest and dataclasses.is_dataclass(within):
+        new: Any = changed(within, rest, value, where)
+    elif len(rest) == 1 and isinstance(within, dict):
+        new = {**within, rest[0]: value}
+    elif rest or dataclasses.is_dataclass(within):
+        raise DataError(f"{where}: {'.'.join(names)} is no single value")
+    else:
+        new = _fitting(hints[first], value, where)
+    return typing.cast(Section, dataclasses.replace(typing.cast(Any, recipe), **{first: new}))
+
+
+def weighted(names: Iterable[str]) -> dict[str, float]:
+    """``["info-nce", "0.3:views"]`` as names and weights. Raises
+    :class:`~embedsearch.errors.DataError`."""
+    found: dict[str, float] = {}
+    for written in names:
+        before, colon, name = written.rpartition(":")
+        try:
+            weight = float(before) if colon else 1.0
+        except ValueError:
+            weight = -1.0
+        if weight < 0 or not name.strip():
+            raise DataError(f"{written!r} is not understood; write NAME or WEIGHT:NAME")
+        found[name.strip()] = weight
+    return found
+
+
+def _fitting(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise DataError(f"{where}: is a section, with values of its own")
+        return from_told(hint, value, where)
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    for option in options:
+        plain = typing.get_origin(option) or option
+        if plain is tuple and isinstance(value, list | tuple):
+            return tuple(map(str, value))
+        if plain is float and type(value) is int:
+            return float(value)
+        if plain is str and type(value) in (int, float):
+            return f"{value:g}"
+        if plain is not type(None) and type(value) is plain:
+            return value
+    wanted = " or ".join(getattr(o, "__name__", str(o)) for o in options if o is not type(None))
+    raise DataError(f"{where}: {value!r} is no {wanted}")
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
