@@ -63,9 +63,7 @@ def states(
     return module.state_dict(), {"state": state, "param_groups": groups}
 
 
-def load_states(
-    module: nn.Module, optimizer: torch.optim.Optimizer, saved: Checkpoint
-) -> None:
+def load_states(module: nn.Module, optimizer: torch.optim.Optimizer, saved: Checkpoint) -> None:
     """Put back what :func:`states` gave. Every rank must call it.
 
     In a process alone exactly so: what was never stepped, as it was frozen, has no state then,

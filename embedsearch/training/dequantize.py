@@ -109,5 +109,3 @@ def _fill(
         )
     with torch.no_grad():
         target.copy_(torch.tensor(array, dtype=target.dtype))
-
-

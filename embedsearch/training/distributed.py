@@ -14,22 +14,27 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd.function import FunctionCtx
 from torch.distributed.checkpoint import state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from embedsearch.errors import DataError
+from embedsearch.training.pipelining import Pipeline
 
 Strategy = Literal["ddp", "fsdp", "pipeline"]
+STRATEGIES = get_args(Strategy)
 """How the work is parted: photos (a whole copy each), photos and weights, or the layers."""
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 
+_pipelines: list[Pipeline] = []
+"""The one that is in use, if one is."""
 _STALLED = timedelta(minutes=30)
 """A rank that waits so long for the others gives up. The first batches are slow on cold disks."""
 
@@ -81,6 +86,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=_STALLED)
+    _pipelines.clear()
     try:
         yield me
         distributed.barrier()  # nobody leaves while another may still want something of it
@@ -97,17 +103,38 @@ def device_of(wanted: torch.device, me: Ranks) -> torch.device:
     return device
 
 
+def place(module: nn.Module, device: torch.device, strategy: str, pieces: int = 4) -> None:
+    """Move an encoder to the device of this rank: all of it, or of a pipeline its part, or (FSDP)
+    nothing yet, as :func:`wrap` moves shards only.
+
+    From here on a pipelined ``module.image`` takes and gives whole batches, ``pieces`` at a time.
+    Raises :class:`~embedsearch.errors.DataError` for a strategy that there is not.
+    """
+    if strategy not in STRATEGIES:
+        raise DataError(f"there is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
+    if not distributed.is_initialized() or strategy == "ddp":
+        module.to(device)
+    elif strategy == "pipeline":
+        for name, part in module.named_children():
+            if name != "image":
+                part.to(device)
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
+        _pipelines[:] = [Pipeline(cast(Any, module).image, device, pieces)]
+
+
 def share(batch: Sequence[Value]) -> Sequence[Value]:
     """This rank's part of a batch that every rank has drawn alike: the rank-th of equal slices.
 
-    Raises :class:`~embedsearch.errors.DataError` where the batch does not divide evenly: parts of
-    unequal size would not count alike.
+    All of it in a pipeline. Raises :class:`~embedsearch.errors.DataError` where the batch does not
+    divide evenly: parts of unequal size would not count alike.
     """
-    size = _world()
-    each, over = divmod(len(batch), size)
+    if _parts() == 1:
+        return batch
+    each, over = divmod(len(batch), _parts())
     if over:
         raise DataError(
-            f"a batch of {len(batch)} cannot be shared by {size} processes; take a multiple of it"
+            f"a batch of {len(batch)} cannot be shared by {_parts()} processes; take a multiple"
         )
     return batch[_rank() * each : (_rank() + 1) * each]
 
@@ -118,15 +145,15 @@ def gather_with_gradient(rows: Tensor) -> Tensor:
     Backwards, each rank gets the sum of what all ranks' losses say about its rows. ``torch`` had
     this in ``distributed.nn`` (deprecated in 2.14). N must be the same everywhere.
     """
-    return cast(Tensor, _Gather.apply(rows)) if _world() > 1 else rows
+    return cast(Tensor, _Gather.apply(rows)) if _parts() > 1 else rows
 
 
 def gather(rows: Tensor) -> Tensor:
     """The same for labels and the like, without gradient."""
-    if _world() == 1:
+    if _parts() == 1:
         return rows
     rows = rows.detach().contiguous()
-    gathered = [torch.empty_like(rows) for _ in range(_world())]
+    gathered = [torch.empty_like(rows) for _ in range(_parts())]
     distributed.all_gather(gathered, rows)
     return torch.cat(gathered)
 
@@ -223,11 +250,13 @@ def syncing(replica: nn.Module, wanted: bool) -> Iterator[None]:
 def states(
     module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Weights and optimizer state, whole and on the CPU, under the names of ``module``.
+    """Weights and optimizer state, whole, under the names of ``module``.
 
     Every rank must call it, and the main one gets them, the others nothing. They are the same
     whatever the strategy and the number of ranks, so that a run can go on with others.
     """
+    if _pipelines:
+        return _merged(module, optimizer)
     options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
     found: tuple[dict[str, Any], dict[str, Any]]
     found = state_dict.get_state_dict(module, optimizer, options=options)
@@ -250,6 +279,24 @@ def load_states(
     state_dict.set_optimizer_state_dict(
         module, optimizer, {**steps, "state": state}, options=options
     )
+
+
+def whole(values: dict[str, Any]) -> dict[str, Any]:
+    """The same tensors, on the CPU, with shards put together. Every rank must call it."""
+    return {
+        name: (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
+        for name, value in values.items()
+    }
+
+
+def fill(target: Tensor, value: Tensor) -> None:
+    """Copy a whole tensor into one that may be sharded. Every rank must call it."""
+    with torch.no_grad():
+        if isinstance(target, DTensor):
+            value = distribute_tensor(
+                value.to(target.device), target.device_mesh, target.placements
+            )
+        target.copy_(value)
 
 
 class _Gather(torch.autograd.Function):
@@ -280,8 +327,36 @@ def _stages(module: nn.Module) -> list[nn.Module]:
     return found
 
 
+def _merged(
+    module: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The states of a pipelined module: of each part what the rank has that trains it."""
+    foreign = _pipelines[0].foreign()
+    weights = {n: v.detach().cpu() for n, v in module.state_dict(keep_vars=True).items()
+               if id(v) not in foreign}  # fmt: skip
+    state = {
+        name: {key: value.cpu() for key, value in optimizer.state[parameter].items()}
+        for name, parameter in module.named_parameters()
+        if parameter in optimizer.state and id(parameter) not in foreign
+    }
+    gathered: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(gathered, (weights, state))
+    merged: dict[str, Any] = {}
+    steps: dict[str, Any] = {}
+    for theirs, state in reversed(gathered):  # so that of what all have the main one's is taken
+        merged |= theirs
+        steps |= state
+    groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    return {n: merged[n] for n in module.state_dict()}, {"state": steps, "param_groups": groups}
+
+
 def _world() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def _parts() -> int:
+    """Among how many a batch is parted: in a pipeline everyone sees all of it."""
+    return 1 if _pipelines else _world()
 
 
 def _rank() -> int:

@@ -12,8 +12,19 @@ from embedsearch.training.towers import Stage
 
 _GROUPS = ("blocks", "stages", "layers", "features", "trunk", "resblocks", "transformer")
 """Parts that are only a row of other parts."""
-_LEFT_OUT = ("fc", "classifier", "head", "heads", "head_drop", "global_pool", "avgpool", "aux1",
-             "aux2", "AuxLogits", "flatten")
+_LEFT_OUT = (
+    "fc",
+    "classifier",
+    "head",
+    "heads",
+    "head_drop",
+    "global_pool",
+    "avgpool",
+    "aux1",
+    "aux2",
+    "AuxLogits",
+    "flatten",
+)
 """What a library puts behind the last feature map."""
 _AGREE = 1e-4
 

@@ -161,5 +161,3 @@ def _check_export(encoder: TrainableEncoder, path: Path) -> None:
     worst = float(np.abs(exported - expected).max())
     if not worst < AGREEMENT:
         raise EncoderError(f"{path}: ONNX gives embeddings that differ by {worst:.2g} from PyTorch")
-
-
