@@ -18,6 +18,7 @@ from embedsearch.commands import (
     indexing,
     mapping,
     tagging,
+    training,
 )
 
 app = typer.Typer(
@@ -43,6 +44,7 @@ for command in (
     indexing.forget,
     about.models,
     about.export,
+    training.finetune,
     evaluate.evaluate,
     demo.demo,
 ):

@@ -57,6 +57,8 @@ class Data:
     """Share of the photos that are not trained on, but measured on."""
     split_seed: int = 0
     """Which photos are held out; another seed of the run leaves them the same."""
+    text_check: str | None = None
+    """JSON lines with captions, not trained on: whether text search survives is measured there."""
     augmentation: str = "standard"
 
 
