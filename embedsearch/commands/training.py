@@ -45,7 +45,9 @@ def finetune(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="The encoder folder to write.", show_default=False),
+        typer.Option(
+            "--out", metavar="DIR", help="The encoder folder to write.", show_default=False
+        ),
     ] = None,
     encoder: Annotated[
         str | None,
@@ -62,7 +64,9 @@ def finetune(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change any value of the recipe: loss.temperature=0.1"
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change any value of the recipe: loss.temperature=0.1",
         ),
     ] = None,
     only: Annotated[
@@ -330,7 +334,9 @@ def _show_augmentations(recipe: Recipe, out: Path) -> None:
 
     if not recipe.data.paths:
         raise typer.BadParameter("name photos to show augmentations of")
-    photos = [p for path in recipe.data.paths for p in read_photo_list(Path(path), recipe.data.only)]
+    photos = [
+        p for path in recipe.data.paths for p in read_photo_list(Path(path), recipe.data.only)
+    ]
     chosen = photos[:: max(1, len(photos) // SHOWN)][:SHOWN]
     pictures = [load_pixels(photo.file, SHEET_SIZE) for photo in chosen]
     draw_sheet(pictures, recipe.data.augmentation, out, seed=recipe.optimisation.seed)

@@ -165,5 +165,3 @@ def _share(count: int) -> slice:
     """This rank's part of a batch."""
     part = distributed.share(range(count))
     return slice(part[0], part[-1] + 1)
-
-

@@ -346,8 +346,9 @@ class Run:
         write_trained(
             self.encoder,
             self.out,
-            name="".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in name)
-            .lstrip("_.-")
+            name="".join(
+                c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in name
+            ).lstrip("_.-")
             or "finetuned",
             description=f"{self.recipe.model.start}, fine-tuned on {len(self.kept):,} photos",
             recipe=to_toml(self.recipe),

@@ -92,11 +92,11 @@ class Objective(nn.Module):
         pictures = distributed.gather_with_gradient(mine)
         parts: dict[str, Tensor] = {}
         if INFO_NCE in self.weights:
-            words = distributed.gather_with_gradient(cast(nn.Module, self.encoder.text)(batch.texts))
-            scale = self.log_scale.exp().clamp(max=MAX_SCALE)
-            parts[INFO_NCE] = grouped_info_nce(
-                pictures, words, batch.groups, scale, batch.weights
+            words = distributed.gather_with_gradient(
+                cast(nn.Module, self.encoder.text)(batch.texts)
             )
+            scale = self.log_scale.exp().clamp(max=MAX_SCALE)
+            parts[INFO_NCE] = grouped_info_nce(pictures, words, batch.groups, scale, batch.weights)
         if VIEWS in self.weights:
             assert batch.others is not None
             others = self.encoder.image.forward_from(batch.others, self._first)
@@ -152,9 +152,7 @@ class Objective(nn.Module):
             raise DataError("an attack changes pixels, which a cache of frozen stages has not")
 
 
-def _label_loss(
-    name: str, dim: int, classes: int, settings: Loss, class_weights: Any
-) -> nn.Module:
+def _label_loss(name: str, dim: int, classes: int, settings: Loss, class_weights: Any) -> nn.Module:
     if name not in ALL_LOSSES:
         raise DataError(f"there is no loss {name!r}; there are {', '.join(ALL_LOSSES)}")
     if classes < 2:

@@ -129,7 +129,7 @@ def load_trainable(
         about = replace(about, pool=pool)
     if text is not None:
         dim = dim or about.dim or 256
-    if dim is not None and dim != about.dim or dim and text is not None:
+    if (dim is not None and dim != about.dim) or (dim and text is not None):
         about = replace(about, dim=dim, dropout=dropout)
         encoder.image.head = new_head(encoder.image, about)
     _set_dropout(encoder.image.head, dropout)
