@@ -99,7 +99,8 @@ class Distiller:
         started = time.monotonic()
         with distributed.joined(self.device) as me:
             distributed.place(self.student, self.device, self.recipe.optimisation.strategy)
-            lessons = self._lessons()
+            with distributed.main_first():
+                lessons = self._lessons()
             taught = lessons.photos[self.held].astype(np.float32)
             self._look()
             before = self._figures(taught)
@@ -195,9 +196,7 @@ class Distiller:
         return names
 
     def _lessons(self) -> Lessons:
-        """Ask the teachers; the main process first, so that the others find the answers kept."""
-        if not distributed.is_main():
-            distributed.wait()
+        """Ask the teachers."""
         teaching = self.recipe.teacher
         cache = Path(teaching.cache).expanduser() if teaching.cache else self.out / TRAINING
         given: dict[str, Any] = {"cache": cache, "progress": self.progress}
@@ -218,8 +217,6 @@ class Distiller:
             encode = load_sentences(teaching.sentences)
             told |= {"words": words}
             told |= {"word_rows": teach_texts(encode, teaching.sentences, words, **given)}
-        if distributed.is_main():
-            distributed.wait()
         return Lessons(**told)
 
     def _words(self) -> list[str]:
@@ -324,7 +321,11 @@ class Distiller:
             score=SCORE,
             tell=self.tell,
         )
-        return loop.run(resume=resume)
+        history = loop.run(resume=resume)
+        self.student = imitation.encoder  # another one after FSDP
+        self.looks = replace(self.looks, encoder=self.student)
+        self.eye = replace(self.eye, looks=self.looks)
+        return history
 
     def _told(self) -> str:
         """What must be the same for a run to go on."""

@@ -19,9 +19,7 @@ from typing import Any, Literal, TypeVar, cast, get_args
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd.function import FunctionCtx
-from torch.distributed.checkpoint import state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from embedsearch.errors import DataError
@@ -84,6 +82,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if me.world == 1 or distributed.is_initialized():
         yield me
         return
+    device = device_of(device, me)
     backend = "nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=_STALLED)
     _pipelines.clear()
@@ -121,6 +120,19 @@ def place(module: nn.Module, device: torch.device, strategy: str, pieces: int = 
         for name, buffer in module.named_buffers(recurse=False):
             setattr(module, name, buffer.to(device))
         _pipelines[:] = [Pipeline(cast(Any, module).image, device, pieces)]
+
+
+def pipeline() -> Pipeline | None:
+    """The pipeline that is in use, if one is."""
+    return _pipelines[0] if _pipelines else None
+
+
+def leave_pipeline() -> bool:
+    """The tower runs in this process alone again. Returns whether there was a pipeline."""
+    if not _pipelines:
+        return False
+    _pipelines.pop().leave()
+    return True
 
 
 def share(batch: Sequence[Value]) -> Sequence[Value]:
@@ -181,9 +193,13 @@ def from_main(value: Value) -> Value:
     return cast(Value, values[0])
 
 
-def wait() -> None:
-    """Go on when every rank is here."""
-    if _world() > 1:
+@contextmanager
+def main_first() -> Iterator[None]:
+    """The main process runs the block before the others do, who find what it left on disk."""
+    if _world() > 1 and _rank():
+        distributed.barrier()
+    yield
+    if _world() > 1 and not _rank():
         distributed.barrier()
 
 
@@ -247,58 +263,6 @@ def syncing(replica: nn.Module, wanted: bool) -> Iterator[None]:
         yield
 
 
-def states(
-    module: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Weights and optimizer state, whole, under the names of ``module``.
-
-    Every rank must call it, and the main one gets them, the others nothing. They are the same
-    whatever the strategy and the number of ranks, so that a run can go on with others.
-    """
-    if _pipelines:
-        return _merged(module, optimizer)
-    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
-    found: tuple[dict[str, Any], dict[str, Any]]
-    found = state_dict.get_state_dict(module, optimizer, options=options)
-    return found
-
-
-def load_states(
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    weights: dict[str, Any],
-    steps: dict[str, Any],
-) -> None:
-    """Put back what :func:`states` gave. Every rank must call it, with the same."""
-    # Copies, as PyTorch puts shards in the place of what it is given.
-    options = state_dict.StateDictOptions(full_state_dict=True)
-    state_dict.set_model_state_dict(module, dict(weights), options=options)
-    # Not strict: what was never stepped (frozen still, say) has no state.
-    options = state_dict.StateDictOptions(full_state_dict=True, strict=False)
-    state = {name: dict(values) for name, values in steps["state"].items()}
-    state_dict.set_optimizer_state_dict(
-        module, optimizer, {**steps, "state": state}, options=options
-    )
-
-
-def whole(values: dict[str, Any]) -> dict[str, Any]:
-    """The same tensors, on the CPU, with shards put together. Every rank must call it."""
-    return {
-        name: (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu()
-        for name, value in values.items()
-    }
-
-
-def fill(target: Tensor, value: Tensor) -> None:
-    """Copy a whole tensor into one that may be sharded. Every rank must call it."""
-    with torch.no_grad():
-        if isinstance(target, DTensor):
-            value = distribute_tensor(
-                value.to(target.device), target.device_mesh, target.placements
-            )
-        target.copy_(value)
-
-
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, rows: Tensor) -> Tensor:
@@ -325,29 +289,6 @@ def _stages(module: nn.Module) -> list[nn.Module]:
         if isinstance(named, list):
             found += [stage for _, stage in named if any(True for _ in stage.parameters())]
     return found
-
-
-def _merged(
-    module: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The states of a pipelined module: of each part what the rank has that trains it."""
-    foreign = _pipelines[0].foreign()
-    weights = {n: v.detach().cpu() for n, v in module.state_dict(keep_vars=True).items()
-               if id(v) not in foreign}  # fmt: skip
-    state = {
-        name: {key: value.cpu() for key, value in optimizer.state[parameter].items()}
-        for name, parameter in module.named_parameters()
-        if parameter in optimizer.state and id(parameter) not in foreign
-    }
-    gathered: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(gathered, (weights, state))
-    merged: dict[str, Any] = {}
-    steps: dict[str, Any] = {}
-    for theirs, state in reversed(gathered):  # so that of what all have the main one's is taken
-        merged |= theirs
-        steps |= state
-    groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    return {n: merged[n] for n in module.state_dict()}, {"state": steps, "param_groups": groups}
 
 
 def _world() -> int:

@@ -30,7 +30,7 @@ class Pipeline:
     """
 
     def __init__(self, tower: ImageTower, device: torch.device, pieces: int) -> None:
-        """A batch passes in ``pieces``, of which it must be a multiple. The part of this rank is
+        """A batch passes in ``pieces``. The part of this rank is
         moved to ``device``.
 
         Raises :class:`~embedsearch.errors.DataError` where the tower cannot be parted so.
@@ -54,14 +54,18 @@ class Pipeline:
         self._part = _Part(tower, first, last, self._rank == self._world - 1).to(device)
         self._schedules: dict[tuple[Any, ...], ScheduleGPipe] = {}
         self._anchor = torch.zeros((), device=device, requires_grad=True)
-        tower.forward = self  # type: ignore[method-assign, assignment]
+        tower.forward = self  # type: ignore[method-assign]
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        if len(pixels) % self._pieces:
-            raise DataError(
-                f"a batch of {len(pixels)} cannot pass in {self._pieces} pieces; take a multiple"
-            )
-        return cast(Tensor, _Through.apply(self, pixels, self._anchor))
+        count = len(pixels)
+        missing = -count % self._pieces
+        if missing:  # pieces are of one size: fill up, and forget what becomes of that
+            pixels = torch.cat([pixels, pixels[-1:].expand(missing, *pixels.shape[1:])])
+        return cast(Tensor, _Through.apply(self, pixels, self._anchor))[:count]
+
+    def leave(self) -> None:
+        """Give the tower back as it was: it runs here, alone."""
+        del self._tower.__dict__["forward"]
 
     def foreign(self) -> set[int]:
         """Ids of the parameters and buffers that other ranks train."""
@@ -72,6 +76,10 @@ class Pipeline:
             others += [self._tower.pool, self._tower.head]
         found = {id(value) for part in others for value in part.parameters()}
         return found | {id(value) for part in others for value in part.buffers()}
+
+    def own(self) -> set[int]:
+        """Ids of the parameters that this rank trains."""
+        return {id(value) for value in self._part.parameters()}
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Forward only: the embeddings, on every rank."""
@@ -95,7 +103,7 @@ class Pipeline:
     def autocast(self) -> AbstractContextManager[Any]:
         """The precision that is in force now, to be in force again on the way back."""
         kind = self._device.type
-        return torch.autocast(
+        return torch.autocast(  # type: ignore[no-any-return]
             kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind)
         )
 
