@@ -13,6 +13,7 @@ from embedsearch.commands import (
     asking,
     clustering,
     demo,
+    distilling,
     evaluate,
     exploring,
     indexing,
@@ -45,6 +46,7 @@ for command in (
     about.models,
     about.export,
     training.finetune,
+    distilling.distill,
     evaluate.evaluate,
     demo.demo,
 ):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from embedsearch.errors import DataError
-from embedsearch.training import distributed
+from embedsearch.training import distributed, parted
 
 FILE = "checkpoint.pt"
 
@@ -57,7 +57,7 @@ def states(
     """Weights and optimizer state by the names of ``module``, whatever the number of ranks. Every
     rank must call it."""
     if distributed.ranks().world > 1:
-        return distributed.states(module, optimizer)
+        return parted.states(module, optimizer)
     groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     state = {n: optimizer.state[p] for n, p in module.named_parameters() if p in optimizer.state}
     return module.state_dict(), {"state": state, "param_groups": groups}
@@ -70,7 +70,7 @@ def load_states(module: nn.Module, optimizer: torch.optim.Optimizer, saved: Chec
     where PyTorch's own way for many ranks makes one up.
     """
     if distributed.ranks().world > 1:
-        distributed.load_states(module, optimizer, saved.module, saved.optimizer)
+        parted.load_states(module, optimizer, saved.module, saved.optimizer)
         return
     module.load_state_dict(saved.module)
     optimizer.state.clear()

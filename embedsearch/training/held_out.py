@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,13 @@ SCORE = "score"
 """The mean of what one most wants to be good at: what early stopping and the choice go by."""
 _SCORED = ("text_to_image", "image_to_text", "classifier", "zero_shot")
 _AT_ONCE = 32
+
+
+class Reader(Protocol):
+    """What may know words."""
+
+    @property
+    def text(self) -> nn.Module | None: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Eye:
         return encoder.normalised(plain.to(encoder.grey.device)).cpu()
 
 
-def embed_texts(encoder: TrainableEncoder, texts: Sequence[str]) -> Embeddings:
+def embed_texts(encoder: Reader, texts: Sequence[str]) -> Embeddings:
     """Unit vectors, float32 (len(texts), dim)."""
     tower = cast(nn.Module, encoder.text).eval()
     with torch.no_grad():
@@ -69,7 +76,7 @@ def embed_texts(encoder: TrainableEncoder, texts: Sequence[str]) -> Embeddings:
 
 
 def measure(
-    encoder: TrainableEncoder,
+    encoder: Reader,
     photos: Sequence[Photo],
     pictures: Embeddings,
     names: Sequence[str],
@@ -102,7 +109,9 @@ def measure(
             figures["zero_shot"] = float((nearest == labels[has]).mean())
         if classifier is not None:
             with torch.no_grad():
-                scores = classifier(torch.from_numpy(pictures[has]).to(encoder.grey.device))
+                scores = classifier(
+                    torch.from_numpy(pictures[has]).to(cast(TrainableEncoder, encoder).grey.device)
+                )
             right = scores.argmax(1).cpu().numpy() == labels[has]
             figures["classifier"] = float(right.mean())
     scored = [figures[name] for name in _SCORED if name in figures]

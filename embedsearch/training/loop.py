@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from embedsearch.training import checkpoints, distributed
+from embedsearch.training import checkpoints, distributed, parted
 from embedsearch.training.checkpoints import Checkpoint, History
 from embedsearch.training.recipe import Optimisation
 from embedsearch.training.steps import Group, Precision, RunningMean, make_optimizer, set_rates
@@ -53,7 +54,15 @@ class Loop:
         self._steps_an_epoch = max(1, batches_an_epoch // settings.accumulate)
         self._watch, self._score, self._told, self._tell = watch, score, told, tell
         self._device = device
+        self._spare = parted.spare_parts(module, settings.strategy)
+        names = {id(parameter): name for name, parameter in module.named_parameters()}
         self._replica = distributed.wrap(module, settings.strategy)  # type: ignore[arg-type]
+        # Sharding puts other parameters in the place of those that were grouped.
+        now = dict(module.named_parameters())
+        groups = [
+            replace(group, parameters=[now[names[id(p)]] for p in group.parameters])
+            for group in groups
+        ]
         self._optimizer = make_optimizer(groups, settings)
         self._precision = Precision(settings.amp, device)
         self._mean = RunningMean(module, settings.ema) if settings.ema else None
@@ -80,9 +89,10 @@ class Loop:
                 ended = self._step % self._steps_an_epoch == 0
                 if ended and self._after_epoch(write):
                     break
-                if interrupted.is_set() or self._is_time(ended):
+                stop, save = distributed.from_main((interrupted.is_set(), self._is_time(ended)))
+                if stop or save:
                     self._save()
-                if interrupted.is_set():
+                if stop:
                     raise KeyboardInterrupt
         self._finish()
         return self.history
@@ -135,7 +145,7 @@ class Loop:
         if self._watch is not None:
             self.module.eval()
             with self._averaged():
-                figures |= distributed.from_main(self._watch())
+                figures |= distributed.from_main(self._replica(self._watch))
                 self._keep_best(figures)
         self.history.epochs.append(figures)
         for name, value in figures.items():
@@ -150,10 +160,7 @@ class Loop:
         if figures[self._score] > self._best_score:
             self._best_score, self._since_best = figures[self._score], 0
             if self.settings.keep_best:
-                self._best = {
-                    name: value.detach().cpu().clone()
-                    for name, value in self.module.state_dict().items()
-                }
+                self._best = parted.whole(self.module.state_dict(), self.module)
         else:
             self._since_best += 1
 
@@ -166,19 +173,21 @@ class Loop:
     def _finish(self) -> None:
         self._save()
         if self._best:
-            self.module.load_state_dict(self._best)
+            parted.fill(self.module.state_dict(), self._best)
         elif self._mean is not None:
             with torch.no_grad():
                 for name, parameter in self.module.named_parameters():
                     parameter.copy_(self._mean.values[name])
+        parted.complete(self.module, self._spare)
         self.module.eval()
 
     def _is_time(self, epoch_ended: bool) -> bool:
         late = time.monotonic() - self._saved_at >= 60 * self.settings.checkpoint_minutes
-        return bool(distributed.from_main(late or epoch_ended))
+        return late or epoch_ended
 
     def _save(self) -> None:
         weights, optimizer = checkpoints.states(self.module, self._optimizer)
+        mean = {} if self._mean is None else parted.whole(self._mean.values, self.module)
         self._saved_at = time.monotonic()
         if not distributed.is_main():
             return
@@ -188,7 +197,7 @@ class Loop:
                 module=weights,
                 optimizer=optimizer,
                 scaler=self._precision.scaler.state_dict(),
-                mean={} if self._mean is None else dict(self._mean.values),
+                mean=mean,
                 best=self._best,
                 best_score=self._best_score,
                 since_best=self._since_best,
@@ -203,8 +212,7 @@ class Loop:
         checkpoints.load_states(self.module, self._optimizer, saved)
         self._precision.scaler.load_state_dict(saved.scaler)
         if self._mean is not None:
-            for name, value in saved.mean.items():
-                self._mean.values[name].copy_(value)
+            parted.fill(self._mean.values, saved.mean)
         self._best, self._best_score = saved.best, saved.best_score
         self._since_best, self._step = saved.since_best, saved.step
         self.history = saved.history

@@ -39,6 +39,20 @@ def read_photo_list(path: Path, only: str | None = None) -> list[Photo]:
     return photos
 
 
+def read_photos_to_look_at(path: Path, only: str | None = None) -> list[Photo]:
+    """The same, and of a folder without folders of classes all photos, which then have no label.
+
+    Raises :class:`~embedsearch.errors.DataError`.
+    """
+    if path.is_dir() and not any(each.is_dir() and each.name[:1] != "." for each in path.iterdir()):
+        found = scan(os.fsencode(path.absolute()), on_failure=_refuse)
+        photos = [Photo(path / os.fsdecode(each.path), "", (), ()) for each in found]
+        if not photos:
+            raise DataError(f"{path}: holds no photo")
+        return photos
+    return read_photo_list(path, only)
+
+
 def split(photos: Sequence[Photo], share: float, seed: int) -> tuple[list[int], list[int]]:
     """Places of the photos to train on and of those held out, each in order.
 
@@ -79,11 +93,8 @@ def thinned(photos: Sequence[Photo], places: Sequence[int], most: int, seed: int
 
 
 def _of_folders(folder: Path) -> list[Photo]:
-    def refuse(path: bytes, reason: str) -> None:
-        raise DataError(f"{os.fsdecode(path)}: cannot be read ({reason})")
-
     photos = []
-    for found in scan(os.fsencode(folder.absolute()), on_failure=refuse):
+    for found in scan(os.fsencode(folder.absolute()), on_failure=_refuse):
         file = os.fsdecode(found.path)
         label, slash, _ = file.partition("/")
         if slash:
@@ -94,6 +105,10 @@ def _of_folders(folder: Path) -> list[Photo]:
             "name a CSV or JSONL file of labels or captions."
         )
     return photos
+
+
+def _refuse(path: bytes, reason: str) -> None:
+    raise DataError(f"{os.fsdecode(path)}: cannot be read ({reason})")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -178,3 +178,53 @@ class Recipe:
     wise_ft: str = "1"
     """How much of the trained weights is kept: 0 to 1, or auto, which is chosen on the photos held
     out."""
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Who teaches."""
+
+    spec: str = ""
+    """Any encoder, or several: A+B, (A+B)?join=mean."""
+    views: tuple[str, ...] = ("plain", "mirror")
+    """plain, mirror, crops: the teacher's answer is the mean over them."""
+    text: str = "auto"
+    """The student's text tower. copy: the teacher's, which stays as it is; train: its own, else
+    the teacher's to begin with; none; auto: a copy where the teacher has one that can be copied,
+    else its own."""
+    sentences: str | None = None
+    """A text teacher: minilm, a folder of sentence-transformers, or an encoder that knows words."""
+    words: str | None = None
+    """A file with a word or phrase a line, which it teaches beside captions and names; the
+    vocabulary of tags where none is named."""
+    cache: str | None = None
+    """Folder for what the teachers said; one in the folder that is written where none is named."""
+
+
+@dataclass(frozen=True)
+class Imitate:
+    """What of the teacher is learned."""
+
+    losses: tuple[str, ...] = ()
+    """Names, a weight and a colon before each where it is not 1. Empty: cosine; affinity and text
+    where both know words; words where there is a text teacher."""
+    scale: float = 20.0
+    """What cosines are multiplied by to be logits, for soft, affinity and info-nce."""
+    temperature: float = 2.0
+    """Of soft."""
+    words: int = 96
+    """Words of a step."""
+    label_weight: float = 0.5
+    """How much a labelled photo counts beside one with captions, for info-nce."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A recipe of ``distill``. ``model.start`` is the student."""
+
+    model: Model = Model(start="")
+    teacher: Teaching = Teaching()
+    data: Data = Data()
+    loss: Imitate = Imitate()
+    freeze: Freeze = Freeze()
+    optimisation: Optimisation = Optimisation()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from embedsearch.errors import DataError
+from embedsearch.training import parted
 from embedsearch.training.recipe import Optimisation
 
 OPTIMIZERS = ("sgd", "adamw", "rmsprop")
@@ -155,7 +156,7 @@ class Precision:
         """One step, gradients cut down to the length ``clip`` where that is over 0."""
         if clip:
             self.scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
+            parted.clip(module, clip)
         self.scaler.step(optimizer)
         self.scaler.update()
 

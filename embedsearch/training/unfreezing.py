@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Protocol
 
 from torch import nn
 
-from embedsearch.training.objective import Objective
 from embedsearch.training.recipe import Freeze, Optimisation
 from embedsearch.training.steps import Group
 from embedsearch.training.towers import BagText
+from embedsearch.training.trainable import TrainableEncoder
+
+
+class Objective(Protocol):
+    """What is trained: an encoder, a temperature, and what losses learn."""
+
+    encoder: TrainableEncoder
+    losses: nn.ModuleDict
+    log_scale: nn.Parameter
+
+    def requires_grad_(self, requires_grad: bool = ...) -> Any: ...
 
 
 def parameter_groups(
