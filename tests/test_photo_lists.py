@@ -27,9 +27,10 @@ def test_a_folder_a_class_gives_the_names_of_its_folders(tmp_path: Path) -> None
     (folder / "stray.png").write_bytes((folder / "blue" / "0.png").read_bytes())
     (folder / "red" / "notes.txt").write_text("no picture")
     photos = read_photo_list(folder)
-    assert sorted(photo.names for photo in photos) == [("blue",)] * 2 + [("green",)] * 2 + [
-        ("red",)
-    ] * 2
+    assert (
+        sorted(photo.names for photo in photos)
+        == [("blue",)] * 2 + [("green",)] * 2 + [("red",)] * 2
+    )
     assert all(photo.file.is_file() for photo in photos)
 
 
