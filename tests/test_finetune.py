@@ -285,10 +285,8 @@ def test_shares_are_read_or_left_to_be_chosen() -> None:
 
 def test_the_command_draws_a_sheet_of_augmentations_and_trains_nothing(desk: Path) -> None:
     sheet = desk / "sheet.png"
-    done = CliRunner().invoke(
-        app,
-        ["finetune", f"{desk}/photos", "--show-augmentations", f"{sheet}", "--augment", "strong"],
-    )
+    words = ["--show-augmentations", f"{sheet}", "--augment", "strong"]
+    done = CliRunner().invoke(app, ["finetune", f"{desk}/photos", *words])
     assert done.exit_code == 0, done.output
     with Image.open(sheet) as picture:
         assert picture.size > (500, 500)
@@ -296,11 +294,8 @@ def test_the_command_draws_a_sheet_of_augmentations_and_trains_nothing(desk: Pat
 
 def test_the_command_tells_before_and_after(desk: Path, trained: Run) -> None:
     checkpoint = trained.recipe.model.start
-    done = CliRunner().invoke(
-        app,
-        ["finetune", f"{desk}/photos", "--out", f"{desk}/told", "--encoder", checkpoint]
-        + ["--size", "32", "--epochs", "0", "--held-out", "0.34"],
-    )
+    words = ["--encoder", checkpoint, "--size", "32", "--epochs", "0", "--held-out", "0.34"]
+    done = CliRunner().invoke(app, ["finetune", f"{desk}/photos", "--out", f"{desk}/told", *words])
     assert done.exit_code == 0, done.output
     for said in ("per class", "before", "after", "neighbours", f"Encoder: {desk}/told"):
         assert said in done.output

@@ -45,7 +45,7 @@ def test_it_holds_what_the_frozen_stages_give_for_every_look(looks: Looks, tmp_p
             given = cache.batch([place] * 3, [0, 1, 2])
             # Half a step of 8 bits, but for the few values that are cut off.
             far = (given - expected).abs() / torch.from_numpy(cache.steps)[:, None, None]
-            assert (far <= 0.51).float().mean() > 0.99
+            assert (far <= 0.51).float().mean() > 0.97
             similar = (
                 image.forward_from(given, STAGE)
                 * image.embed(image.run_stages(expected, STAGE, len(image.stages)))

@@ -79,7 +79,7 @@ def test_a_list_that_is_wrong_says_where(
 def test_a_folder_without_classes_and_a_path_without_anything_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Make one for each class"):
         read_photo_list(tmp_path)
-    with pytest.raises(DataError, match="missing.csv: cannot be read"):
+    with pytest.raises(DataError, match=r"missing\.csv: cannot be read"):
         read_photo_list(tmp_path / "missing.csv")
 
 
