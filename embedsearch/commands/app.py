@@ -13,12 +13,14 @@ from embedsearch.commands import (
     asking,
     clustering,
     demo,
+    distilling,
     evaluate,
     exploring,
     forgetting,
     indexing,
     mapping,
     tagging,
+    training,
 )
 
 app = typer.Typer(
@@ -44,6 +46,8 @@ for command in (
     forgetting.forget,
     about.models,
     about.export,
+    training.finetune,
+    distilling.distill,
     evaluate.evaluate,
     demo.demo,
 ):

@@ -37,12 +37,19 @@ class PooledMap:
         self._spec, self._run, self._pool = spec, run, POOLINGS[pool]
         self._channels_last = channels_last
         self._layer = spec.options.get("layer", layer)
+        self._hook: Any = None
         if self._layer is not None:
             modules = dict(model.named_modules())
             if self._layer not in modules:
                 raise EncoderError(f"{spec}: there is no layer {self._layer!r}; {_listed(model)}")
-            modules[self._layer].register_forward_hook(_stop)
+            self._hook = modules[self._layer].register_forward_hook(_stop)
         self.pooling = pool if self._layer is None else f"{pool} of {self._layer}"
+
+    def release(self) -> str | None:
+        """Leave the model as the library made it, and return the layer that was read."""
+        if self._hook is not None:
+            self._hook.remove()
+        return self._layer
 
     def __call__(self, images: Tensor) -> Tensor:
         """From (N, 3, size, size) to float32 (N, channels)."""

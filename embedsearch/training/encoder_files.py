@@ -33,7 +33,7 @@ def write_encoder(
     """Write image tower, text tower and ``encoder.json``; other files in ``folder`` stay."""
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(image, folder / IMAGE)
-    _write_text_tower(folder, table, head)
+    write_text_tower(folder, table, head)
     about = EncoderFolder(
         path=folder,
         name=name,
@@ -53,7 +53,8 @@ def write_encoder(
     return about
 
 
-def _write_text_tower(folder: Path, table: TokenTable, head: TextHead) -> None:
+def write_text_tower(folder: Path, table: TokenTable, head: TextHead) -> None:
+    """Write the files of ``encoders.text``: the table in 8 bits, the small network in float32."""
     rows, scales = quantize_rows(table.rows)
     listed = "".join(f"{token}\n" for token in table.tokens)
     (folder / text.VOCABULARY).write_text(listed, encoding="utf-8", newline="\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import onnx
@@ -15,6 +15,9 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from embedsearch.training.folding import GREY, FoldedMobileNetV2
+
+if TYPE_CHECKING:
+    from embedsearch.training.trainable import TrainableEncoder
 
 INPUT = "pixels"
 """Name of the input: uint8 (N, size, size, 3), sRGB."""
@@ -40,6 +43,29 @@ class _PooledBackbone(nn.Module):
         return pool(self.network(centred), self.gem) * cast(Tensor, self.factors)
 
 
+class _Tower(nn.Module):
+    """Pixels as they are stored to embeddings."""
+
+    def __init__(self, encoder: TrainableEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return cast(Tensor, self.encoder.image(self.encoder.normalised(pixels)))
+
+
+class _Stages(nn.Module):
+    """Pixels as they are stored to what enters a stage."""
+
+    def __init__(self, encoder: TrainableEncoder, stage: int) -> None:
+        super().__init__()
+        self.encoder, self.stage = encoder, stage
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        entering = self.encoder.normalised(pixels)
+        return self.encoder.image.run_stages(entering, 0, self.stage).permute(0, 2, 3, 1)
+
+
 def pool(maps: Tensor, gem: float) -> Tensor:
     """Generalised mean over the places of non-negative maps (N, C, H, W): float32 (N, C).
 
@@ -58,20 +84,40 @@ def export_backbone(
 
     ``factors``, float32 (1280,), is what equalisation returned; ones where there was none.
     """
-    module = _PooledBackbone(network, factors, gem).eval()
+    return _exported(_PooledBackbone(network, factors, gem), size, FEATURES)
+
+
+def export_tower(encoder: TrainableEncoder) -> ModelProto:
+    """The whole image tower from ``INPUT`` to ``OUTPUT`` as ONNX float32, for any batch size."""
+    model = _exported(_Tower(encoder), encoder.size, OUTPUT)
+    # The exporter loses count of the columns where an operator may have any number of them.
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = encoder.dim
+    return model
+
+
+def export_stages(encoder: TrainableEncoder, stage: int) -> ModelProto:
+    """The image network from ``INPUT`` to what enters ``stage``, named ``FEATURES``: float32
+    (N, H, W, channels), for any batch size. Its stages must be sequential."""
+    return _exported(_Stages(encoder, stage), encoder.size, FEATURES)
+
+
+def _exported(module: nn.Module, size: int, output: str) -> ModelProto:
     example = torch.zeros((1, size, size, 3), dtype=torch.uint8)
     written = io.BytesIO()
+    module.eval()
     with warnings.catch_warnings():
         # PyTorch's other exporter needs the package onnxscript, and wins nothing here.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # Libraries ask for shapes while they are traced; what comes out is compared afterwards.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         torch.onnx.export(
             module,
             (example,),
             written,
             dynamo=False,
             input_names=[INPUT],
-            output_names=[FEATURES],
-            dynamic_axes={INPUT: {0: "N"}, FEATURES: {0: "N"}},
+            output_names=[output],
+            dynamic_axes={INPUT: {0: "N"}, output: {0: "N"}},
         )
     return onnx.load_model_from_string(written.getvalue())
 

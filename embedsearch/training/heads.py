@@ -19,20 +19,20 @@ MAX_SCALE = 100.0
 
 
 class ImageHead(nn.Module):
-    """Features (N, 1280) to unit vectors (N, dim): standardisation and one linear layer."""
+    """Features (N, inputs) to unit vectors (N, dim): standardisation and one linear layer."""
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, dim: int, dropout: float) -> None:
+    def __init__(self, dim: int, dropout: float, inputs: int = FEATURES) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(FEATURES, dim)
-        self.register_buffer("mean", torch.zeros(FEATURES))
-        self.register_buffer("deviation", torch.ones(FEATURES))
+        self.linear = nn.Linear(inputs, dim)
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("deviation", torch.ones(inputs))
 
     def standardise(self, features: Tensor) -> None:
-        """Take over mean and deviation of each channel of ``features``, float32 (N, 1280)."""
+        """Take over mean and deviation of each channel of ``features``, float32 (N, inputs)."""
         self.mean.copy_(features.mean(0))
         self.deviation.copy_(features.std(0).clamp_min(SMALLEST_DEVIATION))
 
@@ -41,7 +41,7 @@ class ImageHead(nn.Module):
         return normalize(self.linear(self.dropout(standard)), dim=1)
 
     def folded(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Weight (dim, 1280) and bias (dim,) of the one linear layer that this is, float32."""
+        """Weight (dim, inputs) and bias (dim,) of the one linear layer that this is, float32."""
         with torch.no_grad():
             weight = self.linear.weight / self.deviation
             bias = self.linear.bias - weight @ self.mean

@@ -1,4 +1,4 @@
-"""Contrastive losses."""
+"""Contrast between pictures and texts."""
 
 from __future__ import annotations
 
