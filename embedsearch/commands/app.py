@@ -13,11 +13,13 @@ from embedsearch.commands import (
     asking,
     clustering,
     demo,
+    distilling,
     evaluate,
     exploring,
     indexing,
     mapping,
     tagging,
+    training,
 )
 
 app = typer.Typer(
@@ -43,6 +45,8 @@ for command in (
     indexing.forget,
     about.models,
     about.export,
+    training.finetune,
+    distilling.distill,
     evaluate.evaluate,
     demo.demo,
 ):

@@ -54,7 +54,7 @@ def read_photos(path: Path) -> list[Photo]:
     photos = []
     for number, line in enumerate(lines, 1):
         try:
-            photos.append(_photo(path.parent, json.loads(line)))
+            photos.append(parse_photo(path.parent, json.loads(line)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}, line {number}: not a training photo ({error})") from error
     if not photos:
@@ -96,7 +96,9 @@ def hold_out(photos: Sequence[Photo], count: int, seed: int) -> frozenset[int]:
     return frozenset(np.random.default_rng(seed).permutation(captioned)[:count].tolist())
 
 
-def _photo(folder: Path, told: dict[str, Any]) -> Photo:
+def parse_photo(folder: Path, told: dict[str, Any]) -> Photo:
+    """A photo from one line, its file relative to ``folder``. Raises :class:`ValueError`,
+    :class:`KeyError` and the like."""
     names, captions = label_names(told.get("label") or ""), tuple(told.get("captions") or ())
     if not names and not captions:
         raise ValueError("neither label nor captions")

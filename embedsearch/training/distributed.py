@@ -14,22 +14,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd.function import FunctionCtx
-from torch.distributed.checkpoint import state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from embedsearch.errors import DataError
+from embedsearch.training.pipelining import Pipeline
 
 Strategy = Literal["ddp", "fsdp", "pipeline"]
+STRATEGIES = get_args(Strategy)
 """How the work is parted: photos (a whole copy each), photos and weights, or the layers."""
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 
+_pipelines: list[Pipeline] = []
+"""The one that is in use, if one is."""
 _STALLED = timedelta(minutes=30)
 """A rank that waits so long for the others gives up. The first batches are slow on cold disks."""
 
@@ -79,8 +82,10 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if me.world == 1 or distributed.is_initialized():
         yield me
         return
+    device = device_of(device, me)
     backend = "nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, timeout=_STALLED)
+    _pipelines.clear()
     try:
         yield me
         distributed.barrier()  # nobody leaves while another may still want something of it
@@ -97,17 +102,51 @@ def device_of(wanted: torch.device, me: Ranks) -> torch.device:
     return device
 
 
+def place(module: nn.Module, device: torch.device, strategy: str, pieces: int = 4) -> None:
+    """Move an encoder to the device of this rank: all of it, or of a pipeline its part, or (FSDP)
+    nothing yet, as :func:`wrap` moves shards only.
+
+    From here on a pipelined ``module.image`` takes and gives whole batches, ``pieces`` at a time.
+    Raises :class:`~embedsearch.errors.DataError` for a strategy that there is not.
+    """
+    if strategy not in STRATEGIES:
+        raise DataError(f"there is no strategy {strategy!r}; there are {', '.join(STRATEGIES)}")
+    if not distributed.is_initialized() or strategy == "ddp":
+        module.to(device)
+    elif strategy == "pipeline":
+        for name, part in module.named_children():
+            if name != "image":
+                part.to(device)
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.to(device))
+        _pipelines[:] = [Pipeline(cast(Any, module).image, device, pieces)]
+
+
+def pipeline() -> Pipeline | None:
+    """The pipeline that is in use, if one is."""
+    return _pipelines[0] if _pipelines else None
+
+
+def leave_pipeline() -> bool:
+    """The tower runs in this process alone again. Returns whether there was a pipeline."""
+    if not _pipelines:
+        return False
+    _pipelines.pop().leave()
+    return True
+
+
 def share(batch: Sequence[Value]) -> Sequence[Value]:
     """This rank's part of a batch that every rank has drawn alike: the rank-th of equal slices.
 
-    Raises :class:`~embedsearch.errors.DataError` where the batch does not divide evenly: parts of
-    unequal size would not count alike.
+    All of it in a pipeline. Raises :class:`~embedsearch.errors.DataError` where the batch does not
+    divide evenly: parts of unequal size would not count alike.
     """
-    size = _world()
-    each, over = divmod(len(batch), size)
+    if _parts() == 1:
+        return batch
+    each, over = divmod(len(batch), _parts())
     if over:
         raise DataError(
-            f"a batch of {len(batch)} cannot be shared by {size} processes; take a multiple of it"
+            f"a batch of {len(batch)} cannot be shared by {_parts()} processes; take a multiple"
         )
     return batch[_rank() * each : (_rank() + 1) * each]
 
@@ -118,17 +157,17 @@ def gather_with_gradient(rows: Tensor) -> Tensor:
     Backwards, each rank gets the sum of what all ranks' losses say about its rows. ``torch`` had
     this in ``distributed.nn`` (deprecated in 2.14). N must be the same everywhere.
     """
-    return cast(Tensor, _Gather.apply(rows)) if _world() > 1 else rows
+    return cast(Tensor, _Gather.apply(rows)) if _parts() > 1 else rows
 
 
 def gather(rows: Tensor) -> Tensor:
     """The same for labels and the like, without gradient."""
-    if _world() == 1:
+    if _parts() == 1:
         return rows
     rows = rows.detach().contiguous()
-    gathered = rows.new_empty((_world() * rows.shape[0], *rows.shape[1:]))
-    distributed.all_gather_into_tensor(gathered, rows)
-    return gathered
+    gathered = [torch.empty_like(rows) for _ in range(_parts())]
+    distributed.all_gather(gathered, rows)
+    return torch.cat(gathered)
 
 
 def mean(value: float) -> float:
@@ -154,9 +193,13 @@ def from_main(value: Value) -> Value:
     return cast(Value, values[0])
 
 
-def wait() -> None:
-    """Go on when every rank is here."""
-    if _world() > 1:
+@contextmanager
+def main_first() -> Iterator[None]:
+    """The main process runs the block before the others do, who find what it left on disk."""
+    if _world() > 1 and _rank():
+        distributed.barrier()
+    yield
+    if _world() > 1 and not _rank():
         distributed.barrier()
 
 
@@ -186,9 +229,13 @@ def wrap(module: nn.Module, strategy: Strategy = "ddp") -> nn.Module:
     if _world() == 1 or strategy == "pipeline":
         return Replica(module)
     if strategy == "fsdp":
+        # A single number cannot be parted: every rank keeps it, and the mean of its gradients.
+        single = {parameter for parameter in module.parameters() if not parameter.ndim}
+        for parameter in single:
+            parameter.register_post_accumulate_grad_hook(_average_gradient)
         for stage in _stages(module):
-            fully_shard(stage)
-        return cast(nn.Module, fully_shard(Replica(module)))
+            fully_shard(stage, ignored_params=single)
+        return cast(nn.Module, fully_shard(Replica(module), ignored_params=single))
     # DDP only ever reduces what could learn when it was made; stages may thaw later.
     frozen = [parameter for parameter in module.parameters() if not parameter.requires_grad]
     for parameter in frozen:
@@ -216,34 +263,6 @@ def syncing(replica: nn.Module, wanted: bool) -> Iterator[None]:
         yield
 
 
-def states(
-    module: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Weights and optimizer state, whole and on the CPU, under the names of ``module``.
-
-    Every rank must call it; they read the same whatever the strategy and the number of ranks, so
-    that a run can go on with others.
-    """
-    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
-    found: tuple[dict[str, Any], dict[str, Any]]
-    found = state_dict.get_state_dict(module, optimizer, options=options)
-    return found
-
-
-def load_states(
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    weights: dict[str, Any],
-    steps: dict[str, Any],
-) -> None:
-    """Put back what :func:`states` gave. Every rank must call it, with the same."""
-    options = state_dict.StateDictOptions(full_state_dict=True)
-    state_dict.set_model_state_dict(module, weights, options=options)
-    # Not strict: what was never stepped (frozen still, say) has no state.
-    options = state_dict.StateDictOptions(full_state_dict=True, strict=False)
-    state_dict.set_optimizer_state_dict(module, optimizer, steps, options=options)
-
-
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, rows: Tensor) -> Tensor:
@@ -254,6 +273,12 @@ class _Gather(torch.autograd.Function):
         total = gradients[0].contiguous().clone()
         distributed.all_reduce(total)
         return total.chunk(_world())[_rank()]
+
+
+def _average_gradient(parameter: Tensor) -> None:
+    """What earlier backward passes of a step have left there is a mean already, and stays so."""
+    distributed.all_reduce(parameter.grad)
+    cast(Tensor, parameter.grad).div_(_world())
 
 
 def _stages(module: nn.Module) -> list[nn.Module]:
@@ -268,6 +293,11 @@ def _stages(module: nn.Module) -> list[nn.Module]:
 
 def _world() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def _parts() -> int:
+    """Among how many a batch is parted: in a pipeline everyone sees all of it."""
+    return 1 if _pipelines else _world()
 
 
 def _rank() -> int:

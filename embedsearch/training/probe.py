@@ -113,8 +113,8 @@ def fit_probe(
     classifier = _classifier(balance, inverse_regularisation, seed)
     told = {} if weights is None else {"sample_weight": weights}
     with warnings.catch_warnings():
-        # scikit-learn takes labels of a few pictures each for quantities.
-        warnings.filterwarnings("ignore", message="The number of unique classes", module="sklearn")
+        # Few pictures a class are what we are about; they are no regression problem.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         classifier.fit(embeddings, labels, **told)
     return Probe(classes, classifier, untouched)
 

@@ -12,8 +12,19 @@ from embedsearch.training.towers import Stage
 
 _GROUPS = ("blocks", "stages", "layers", "features", "trunk", "resblocks", "transformer")
 """Parts that are only a row of other parts."""
-_LEFT_OUT = ("fc", "classifier", "head", "heads", "head_drop", "global_pool", "avgpool", "aux1",
-             "aux2", "AuxLogits", "flatten")
+_LEFT_OUT = (
+    "fc",
+    "classifier",
+    "head",
+    "heads",
+    "head_drop",
+    "global_pool",
+    "avgpool",
+    "aux1",
+    "aux2",
+    "AuxLogits",
+    "flatten",
+)
 """What a library puts behind the last feature map."""
 _AGREE = 1e-4
 
@@ -67,8 +78,8 @@ def _is_sequence(
             values = noise
             for _, part in stages:
                 values = part(values)
-        return values.shape == expected.shape and torch.allclose(
-            values, expected, atol=_AGREE, rtol=_AGREE
+        return values.shape == expected.shape and bool(
+            torch.allclose(values, expected, atol=_AGREE, rtol=_AGREE)
         )
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
         return False  # these parts do not follow one another

@@ -67,6 +67,8 @@ class ImageTower(nn.Module):
         self._run, self.sequential = run, sequential
         self.frozen_norm = True
         """Whether BatchNorm keeps its statistics in training, as is best for small batches."""
+        self.first_trained = 0
+        """The stages before this one are frozen, their statistics too."""
 
     @property
     def stages(self) -> list[Stage]:
@@ -75,10 +77,11 @@ class ImageTower(nn.Module):
 
     def train(self, mode: bool = True) -> ImageTower:
         super().train(mode)
-        if mode and self.frozen_norm:
-            for module in self.network.modules():
-                if isinstance(module, _NORMS):
-                    module.eval()
+        for module in self.network.modules() if self.frozen_norm else ():
+            if isinstance(module, _NORMS):
+                module.eval()
+        for stage in self._modules_in_order[0][: self.first_trained]:
+            stage.eval()
         return self
 
     def forward(self, pixels: Tensor) -> Tensor:

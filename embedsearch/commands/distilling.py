@@ -1,0 +1,276 @@
+"""``distill``: a small encoder that has learned from a large one."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedsearch.commands.options import DeviceChoice, Json
+from embedsearch.commands.output import print_json
+
+if TYPE_CHECKING:
+    from embedsearch.training.distill import Outcome
+    from embedsearch.training.recipe import Distillation
+
+INTERRUPTED = 130
+
+
+class TextChoice(StrEnum):
+    auto = "auto"
+    copy = "copy"
+    train = "train"
+    none = "none"
+
+
+class StrategyChoice(StrEnum):
+    ddp = "ddp"
+    fsdp = "fsdp"
+    pipeline = "pipeline"
+
+
+def distill(
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="DATA...",
+            help="Photos: a folder, with or without a folder for each class; a CSV with file and "
+            "label; JSON lines with file and label or captions.",
+            show_default=False,
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", metavar="SPEC", help="Any encoder, or several: A+B."),
+    ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(
+            "--student",
+            metavar="SPEC",
+            help="timm:MODEL, torchvision:MODEL, mobilenetv2@FILE.npz, or an encoder folder.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="The encoder folder to write.", show_default=False
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", metavar="FILE.toml", help="A recipe; the options change it."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change any value of the recipe: loss.scale=50"
+        ),
+    ] = None,
+    loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--loss",
+            metavar="[WEIGHT:]NAME",
+            help="cosine, soft, distances, angles, affinity, text, words, info-nce; may be given "
+            "several times.",
+        ),
+    ] = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            "--views",
+            metavar="NAMES",
+            help="What the teacher looks at, and averages: plain,mirror,crops.",
+        ),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", metavar="T", help="Of the loss soft.")
+    ] = None,
+    student_text: Annotated[
+        TextChoice | None,
+        typer.Option(
+            "--student-text",
+            help="The student's text tower: the teacher's copied, trained, or none.",
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option("--text", metavar="DIR", help="Start a text tower from a model2vec folder."),
+    ] = None,
+    text_teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--text-teacher",
+            metavar="NAME",
+            help="minilm, or a folder of sentence-transformers: teaches words no caption has.",
+        ),
+    ] = None,
+    words: Annotated[
+        Path | None,
+        typer.Option("--words", metavar="FILE", help="Words it teaches, one a line."),
+    ] = None,
+    dim: Annotated[
+        int | None, typer.Option("--dim", metavar="N", min=1, help="Default: the teacher's.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", metavar="PX", min=32, help="Another input side.")
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option("--held-out", metavar="SHARE", min=0, max=0.9, help="Photos to measure on."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", metavar="N", min=0)] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", metavar="N", min=1, help="Photos in a batch.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", metavar="R", help="Step size of the last stage.")
+    ] = None,
+    freeze_until: Annotated[
+        str | None,
+        typer.Option("--freeze-until", metavar="STAGE", help="The first stage that is trained."),
+    ] = None,
+    cache_frozen: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache-frozen",
+            metavar="DIR",
+            help="Keep what the frozen stages give on disk, in 8 bits.",
+        ),
+    ] = None,
+    teacher_cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--teacher-cache",
+            metavar="DIR",
+            help="Keep what teachers say there, for other runs too. Default: in --out.",
+        ),
+    ] = None,
+    augment: Annotated[
+        str | None, typer.Option("--augment", metavar="POLICY", help="What the student looks at.")
+    ] = None,
+    strategy: Annotated[
+        StrategyChoice | None,
+        typer.Option("--strategy", help="How processes that torchrun started share the work."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0)] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, help="Default: all cores.")
+    ] = None,
+    device: Annotated[
+        DeviceChoice, typer.Option("--device", help="Where to train.")
+    ] = DeviceChoice.auto,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, exactly.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Teach a small encoder what a large one, or several, make of your photos.
+
+    The photos need no labels. The teacher is asked once for each photo, and its answers are kept.
+    Writes an encoder folder, which every command takes as --encoder DIR and which runs without
+    PyTorch; in its folder training/ lie the weights, the recipe and a report with the teacher's
+    figures beside the student's, on photos held out.
+
+    \b
+    Examples:
+      embedsearch distill photos/ --teacher mini --student timm:mobilenetv3_small_100 --out small
+      embedsearch distill photos/ --teacher "a+b" --views plain,mirror,crops --student c --out small
+      embedsearch distill captions.jsonl --teacher t --student s --text-teacher minilm --out small
+      embedsearch distill --recipe recipe.toml --out small --resume
+    """
+    given = {
+        "data.paths": [str(path) for path in data] if data else None,
+        "data.held_out": held_out,
+        "data.augmentation": augment,
+        "model.start": student,
+        "model.dim": dim,
+        "model.text": text,
+        "model.size": size,
+        "teacher.spec": teacher,
+        "teacher.views": None if views is None else [each.strip() for each in views.split(",")],
+        "teacher.text": student_text,
+        "teacher.sentences": text_teacher,
+        "teacher.words": words,
+        "teacher.cache": teacher_cache,
+        "loss.losses": loss or None,
+        "loss.temperature": temperature,
+        "freeze.until": freeze_until,
+        "freeze.cache": cache_frozen,
+        "optimisation.epochs": epochs,
+        "optimisation.batch": batch,
+        "optimisation.rate": rate,
+        "optimisation.seed": seed,
+        "optimisation.threads": threads,
+        "optimisation.strategy": strategy,
+    }
+    made = _recipe(recipe, given, settings or [])
+    if out is None:
+        raise typer.BadParameter("name the encoder folder to write: --out DIR")
+    outcome = _run(made, out, device, resume)
+    if outcome is None:
+        return
+    if as_json:
+        print_json(outcome.as_json())
+    else:
+        _print(outcome)
+
+
+def _recipe(file: Path | None, given: dict[str, Any], settings: list[str]) -> Distillation:
+    """The recipe of the file with the options, then ``--set``, laid over it."""
+    from embedsearch.training.recipe import Distillation
+    from embedsearch.training.recipe_files import changed, overridden, read_recipe
+
+    made = Distillation() if file is None else read_recipe(Distillation, file)
+    for name, value in given.items():
+        if value is not None:
+            plain = str(value) if isinstance(value, Path | StrEnum) else value
+            made = changed(made, name.split("."), plain, name)
+    return overridden(made, settings)
+
+
+def _run(recipe: Distillation, out: Path, device: DeviceChoice, resume: bool) -> Outcome | None:
+    """What came of it; ``None`` in a process that is not the one to talk."""
+    import sys
+
+    from embedsearch.commands.progress import step_bar
+    from embedsearch.training.distill import Distiller
+    from embedsearch.training.distributed import is_main
+
+    def tell(line: str) -> None:
+        if is_main():
+            print(line, file=sys.stderr)
+
+    try:
+        with step_bar() as progress:
+            run = Distiller(recipe, out, device=device.value, progress=progress, tell=tell)
+            outcome = run.distill(resume=resume)
+        return outcome if is_main() else None
+    except KeyboardInterrupt:
+        print(f"Interrupted; go on with --resume --out {out}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _print(outcome: Outcome) -> None:
+    from embedsearch.render.table import plain_table, show
+
+    names = dict.fromkeys([*outcome.student, *outcome.teacher])
+    rows = [
+        (
+            name.replace("_", " "),
+            *(
+                _number(figures.get(name))
+                for figures in (outcome.before, outcome.student, outcome.teacher)
+            ),
+        )
+        for name in names
+    ]
+    show(plain_table(["held out", "before", "student", "teacher"], rows))
+    print(f"Encoder: {outcome.folder}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,362 @@
+"""``finetune``: a better encoder for one's own photos."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from embedsearch.commands.options import DeviceChoice, Json
+from embedsearch.commands.output import print_json
+
+if TYPE_CHECKING:
+    from embedsearch.training.finetune_report import Outcome
+    from embedsearch.training.recipe import Recipe
+
+INTERRUPTED = 130
+SHOWN = 4
+"""Photos on a sheet of augmentations."""
+
+
+class OptimizerChoice(StrEnum):
+    sgd = "sgd"
+    adamw = "adamw"
+    rmsprop = "rmsprop"
+
+
+class AmpChoice(StrEnum):
+    auto = "auto"
+    off = "off"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+def finetune(
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="DATA...",
+            help="A folder with a folder of photos for each class; a CSV with file and label; "
+            "JSON lines with file and label or captions.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="The encoder folder to write.", show_default=False
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            "--encoder",
+            metavar="SPEC",
+            help="What to start from: any encoder, or mobilenetv2@FILE.npz. Default: mini.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option("--recipe", metavar="FILE.toml", help="A recipe; the options change it."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change any value of the recipe: loss.temperature=0.1",
+        ),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="COLUMN=VALUE", help="Only these lines of a table."),
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option("--held-out", metavar="SHARE", min=0, max=0.9, help="Photos to measure on."),
+    ] = None,
+    per_class: Annotated[
+        int | None,
+        typer.Option("--per-class", metavar="N", min=0, help="Train on N photos of each class."),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", metavar="N", min=0, help="0 trains nothing: a linear probe."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option("--batch", metavar="N", min=1, help="Photos in a batch.")
+    ] = None,
+    loss: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--loss",
+            metavar="[WEIGHT:]NAME",
+            help="info-nce, views, cross-entropy, focal, supcon, triplet, arcface; may be given "
+            "several times.",
+        ),
+    ] = None,
+    optimizer: Annotated[
+        OptimizerChoice | None, typer.Option("--optimizer", help="Default: adamw.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", metavar="R", help="Step size of the last stage.")
+    ] = None,
+    freeze_until: Annotated[
+        str | None,
+        typer.Option(
+            "--freeze-until",
+            metavar="STAGE",
+            help="The first stage that is trained; head freezes all of the network.",
+        ),
+    ] = None,
+    unfreeze_every: Annotated[
+        float | None,
+        typer.Option(
+            "--unfreeze-every",
+            metavar="EPOCHS",
+            help="Begin with the head, and open one more stage every so many epochs.",
+        ),
+    ] = None,
+    layer_decay: Annotated[
+        float | None,
+        typer.Option(
+            "--layer-decay", metavar="F", help="Each earlier stage takes steps F times as large."
+        ),
+    ] = None,
+    cache_frozen: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache-frozen",
+            metavar="DIR",
+            help="Keep what the frozen stages give on disk, in 8 bits.",
+        ),
+    ] = None,
+    pool: Annotated[
+        str | None,
+        typer.Option("--pool", metavar="NAME", help="avg, max, l2, rmac, or gem (learned)."),
+    ] = None,
+    dim: Annotated[
+        int | None,
+        typer.Option("--dim", metavar="N", min=0, help="A new linear head of N dimensions."),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option("--text", metavar="DIR", help="Start a text tower from a model2vec folder."),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", metavar="PX", min=32, help="Another input side.")
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option("--augment", metavar="POLICY", help="For example: standard + 0.5:blur@0.2"),
+    ] = None,
+    show_augmentations: Annotated[
+        Path | None,
+        typer.Option(
+            "--show-augmentations",
+            metavar="FILE.png",
+            help="Draw what the policy does to some of the photos, and train nothing.",
+        ),
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option("--class-weights", metavar="HOW", help="none, inverse, effective."),
+    ] = None,
+    sampling: Annotated[
+        str | None,
+        typer.Option("--sampling", metavar="HOW", help="none, balanced, over, under."),
+    ] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            "--probe",
+            metavar="HOW",
+            help="Balance of the probe: none, inverse, effective, balanced, over, under, smote, "
+            "adasyn, bagging, boosting.",
+        ),
+    ] = None,
+    attack: Annotated[
+        str | None,
+        typer.Option(
+            "--attack", metavar="KIND", help="Adversarial training: fgsm, pgd, occlusion, light."
+        ),
+    ] = None,
+    wise_ft: Annotated[
+        str | None,
+        typer.Option(
+            "--wise-ft",
+            metavar="SHARE",
+            help="Mix the weights before and after: 0 to 1, or auto. Default: 1, as trained.",
+        ),
+    ] = None,
+    text_check: Annotated[
+        Path | None,
+        typer.Option(
+            "--text-check",
+            metavar="FILE.jsonl",
+            help="Captions of other photos: does text search survive?",
+        ),
+    ] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option("--ema", metavar="DECAY", min=0, max=1, help="Keep a running mean."),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option("--accumulate", metavar="N", min=1, help="Batches that make one step."),
+    ] = None,
+    amp: Annotated[
+        AmpChoice | None, typer.Option("--amp", help="Mixed precision. Default: auto.")
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            "--patience", metavar="EPOCHS", min=0, help="Stop when so many brought nothing."
+        ),
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float | None,
+        typer.Option("--checkpoint-minutes", metavar="N", min=0, help="Default: 10."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0)] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", min=1, help="Default: all cores.")
+    ] = None,
+    device: Annotated[
+        DeviceChoice, typer.Option("--device", help="Where to train.")
+    ] = DeviceChoice.auto,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, exactly.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train an encoder further on your own photos, by their labels or captions.
+
+    Writes an encoder folder, which every command takes as --encoder DIR and which runs without
+    PyTorch; in its folder training/ lie the weights, the recipe, a report, pictures of the curves
+    and of nearest neighbours before and after, and what TensorBoard reads. Recall class by class,
+    and search by text, are measured before and after on photos held out.
+
+    \b
+    Examples:
+      embedsearch finetune flowers/ --out my-encoder
+      embedsearch finetune labels.csv --out my-encoder --epochs 20 --freeze-until block 10
+      embedsearch finetune captions.jsonl --out my-encoder --cache-frozen cache/
+      embedsearch finetune flowers/ --out probe --epochs 0 --probe boosting
+      embedsearch finetune flowers/ --show-augmentations sheet.png --augment strong
+      embedsearch finetune --recipe recipe.toml --out my-encoder --resume
+    """
+    given = {
+        "data.paths": [str(path) for path in data] if data else None,
+        "data.only": only,
+        "data.held_out": held_out,
+        "data.per_class": per_class,
+        "data.augmentation": augment,
+        "data.text_check": text_check,
+        "model.start": encoder,
+        "model.pool": pool,
+        "model.dim": dim,
+        "model.text": text,
+        "model.size": size,
+        "loss.losses": loss or None,
+        "freeze.until": freeze_until,
+        "freeze.unfreeze_every": unfreeze_every,
+        "freeze.layer_decay": layer_decay,
+        "freeze.cache": cache_frozen,
+        "balance.weights": class_weights,
+        "balance.sampling": sampling,
+        "balance.probe": probe,
+        "adversarial.attack": attack,
+        "optimisation.epochs": epochs,
+        "optimisation.batch": batch,
+        "optimisation.optimizer": optimizer,
+        "optimisation.rate": rate,
+        "optimisation.ema": ema,
+        "optimisation.accumulate": accumulate,
+        "optimisation.amp": amp,
+        "optimisation.patience": patience,
+        "optimisation.checkpoint_minutes": checkpoint_minutes,
+        "optimisation.seed": seed,
+        "optimisation.threads": threads,
+        "wise_ft": wise_ft,
+    }
+    made = _recipe(recipe, given, settings or [])
+    if show_augmentations is not None:
+        _show_augmentations(made, show_augmentations)
+        return
+    if out is None:
+        raise typer.BadParameter("name the encoder folder to write: --out DIR")
+    outcome = _run(made, out, device, resume)
+    if as_json:
+        print_json(outcome.as_json())
+    else:
+        _print(outcome)
+
+
+def _recipe(file: Path | None, given: dict[str, Any], settings: list[str]) -> Recipe:
+    """The recipe of the file with the options, then ``--set``, laid over it."""
+    from embedsearch.training.recipe import Recipe
+    from embedsearch.training.recipe_files import changed, overridden, read_recipe
+
+    made = Recipe() if file is None else read_recipe(Recipe, file)
+    for name, value in given.items():
+        if value is not None:
+            plain = str(value) if isinstance(value, Path | StrEnum) else value
+            made = changed(made, name.split("."), plain, name)
+    return overridden(made, settings)
+
+
+def _run(recipe: Recipe, out: Path, device: DeviceChoice, resume: bool) -> Outcome:
+    import sys
+
+    from embedsearch.commands.progress import step_bar
+    from embedsearch.training.finetune import Run
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    try:
+        with step_bar() as progress:
+            run = Run(recipe, out, device=device.value, progress=progress, tell=tell)
+        return run.finetune(resume=resume)
+    except KeyboardInterrupt:
+        print(f"Interrupted; go on with --resume --out {out}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _show_augmentations(recipe: Recipe, out: Path) -> None:
+    import sys
+
+    from embedsearch.training.augment_sheet import SHEET_SIZE, draw_sheet
+    from embedsearch.training.features import load_pixels
+    from embedsearch.training.photo_lists import read_photo_list
+
+    if not recipe.data.paths:
+        raise typer.BadParameter("name photos to show augmentations of")
+    photos = [
+        p for path in recipe.data.paths for p in read_photo_list(Path(path), recipe.data.only)
+    ]
+    chosen = photos[:: max(1, len(photos) // SHOWN)][:SHOWN]
+    pictures = [load_pixels(photo.file, SHEET_SIZE) for photo in chosen]
+    draw_sheet(pictures, recipe.data.augmentation, out, seed=recipe.optimisation.seed)
+    print(f"Augmentations: {out}", file=sys.stderr)
+
+
+def _print(outcome: Outcome) -> None:
+    from embedsearch.render.table import plain_table, show
+    from embedsearch.training.recall import COLUMNS
+
+    if outcome.recall is not None:
+        show(plain_table(list(COLUMNS), outcome.recall.rows()))
+    rows = [
+        (name.replace("_", " "), _number(outcome.before.get(name)), _number(value))
+        for name, value in outcome.after.items()
+    ]
+    show(plain_table(["held out", "before", "after"], rows))
+    print(f"Encoder: {outcome.folder}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,374 @@
+"""``distill``: a small student learns what a large teacher, or several, make of photos and words."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedsearch.encoders import registry
+from embedsearch.encoders.base import Embeddings, Encoder
+from embedsearch.encoders.torch_tower import choose_device
+from embedsearch.errors import DataError, EmbedSearchError
+from embedsearch.settings import Device, workers
+from embedsearch.training import checkpoints, distributed, held_out
+from embedsearch.training.agreement import TaughtWords, agreement
+from embedsearch.training.augment import augmentation
+from embedsearch.training.batches import Batches, Plan
+from embedsearch.training.checkpoints import History
+from embedsearch.training.data import Photo, all_texts
+from embedsearch.training.evaluate.category import prompt
+from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
+from embedsearch.training.held_out import SCORE, Eye, Figures
+from embedsearch.training.imitation import OF_TEXTS, Imitation, Lessons
+from embedsearch.training.looks import Looks
+from embedsearch.training.loop import Loop
+from embedsearch.training.photo_lists import read_photos_to_look_at, split
+from embedsearch.training.recipe import Distillation
+from embedsearch.training.recipe_files import to_toml, weighted
+from embedsearch.training.sentences import load_sentences
+from embedsearch.training.teacher import teach_photos, teach_texts
+from embedsearch.training.towers import BagText, FeatureHead
+from embedsearch.training.trainable import TrainableEncoder, load_trainable
+from embedsearch.training.trained_folder import TRAINING, write_trained
+from embedsearch.training.unfreezing import parameter_groups
+
+Progress = Callable[[str, int, int], None]
+Tell = Callable[[str], None]
+REPORT = "report.json"
+TEXTS = ("auto", "copy", "train", "none")
+_STANDARDISED = 1024
+"""Photos by whose features a new head is standardised."""
+
+
+@dataclass
+class Outcome:
+    """What a distillation came to, on the photos held out."""
+
+    folder: Path
+    teacher: Figures
+    before: Figures
+    student: Figures
+    history: History = field(default_factory=History)
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``report.json`` and programs."""
+        return {
+            "teacher": self.teacher,
+            "before": self.before,
+            "student": self.student,
+            "epochs": self.history.epochs,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+class Distiller:
+    """One run of ``distill``."""
+
+    def __init__(
+        self,
+        recipe: Distillation,
+        out: Path,
+        *,
+        device: Device = "auto",
+        progress: Progress = lambda what, done, total: None,
+        tell: Tell = lambda line: None,
+    ) -> None:
+        """Read the photos, load teacher and student. Raises
+        :class:`~embedsearch.errors.EmbedSearchError`."""
+        self.recipe, self.out, self.progress, self.tell = recipe, out, progress, tell
+        self.threads = workers(recipe.optimisation.threads)
+        self.device = distributed.device_of(choose_device(device), distributed.ranks())
+        if not recipe.teacher.spec or not recipe.model.start:
+            raise DataError("name the teacher, --teacher SPEC, and the student, --student SPEC")
+        self._read_photos()
+        self.teacher: Encoder = registry.load(recipe.teacher.spec, device)
+        self._load_student()
+        self.weights = weighted(recipe.loss.losses or self._usual_losses())
+
+    def distill(self, *, resume: bool = False) -> Outcome:
+        """Ask the teachers, train the student, and write it with its report."""
+        started = time.monotonic()
+        with distributed.joined(self.device) as me:
+            distributed.place(self.student, self.device, self.recipe.optimisation.strategy)
+            with distributed.main_first():
+                lessons = self._lessons()
+            taught = lessons.photos[self.held].astype(np.float32)
+            self._look()
+            before = self._figures(taught)
+            self.tell(f"before: {_said(before)}")
+            again = me.restarts > 0 and (self.out / TRAINING / checkpoints.FILE).is_file()
+            history = self._train(lessons, taught, resume or again)
+            student = self._figures(taught)
+            teacher = self._teachers_figures(taught)
+            self.tell(f"student: {_said(student)}; teacher: {_said(teacher)}")
+            outcome = Outcome(self.out, teacher, before, student, history)
+            outcome.seconds = time.monotonic() - started
+            if me.is_main:
+                self._write(outcome)
+        return outcome
+
+    def _read_photos(self) -> None:
+        data = self.recipe.data
+        if not data.paths:
+            raise DataError("name photos to learn from: a folder, a CSV or a JSONL file")
+        self.photos: list[Photo] = [
+            p for path in data.paths for p in read_photos_to_look_at(Path(path), data.only)
+        ]
+        kept, self.held = split(self.photos, data.held_out, data.split_seed)
+        self.kept = np.array(kept, np.int64)
+        first: dict[str, str] = {}
+        for photo in self.photos:
+            if photo.label is not None:
+                first.setdefault(photo.label, photo.names[0])
+        self.names = [first[label] for label in sorted(first)]
+        place = {label: number for number, label in enumerate(sorted(first))}
+        self.labels: NDArray[np.int64] = np.array(
+            [-1 if photo.label is None else place[photo.label] for photo in self.photos], np.int64
+        )
+        self.has_texts = all(photo.captions or photo.names for photo in self.photos)
+
+    def _load_student(self) -> None:
+        model, wanted = self.recipe.model, self.recipe.teacher.text
+        if wanted not in TEXTS:
+            raise DataError(f"the student's text tower is {', '.join(TEXTS)}, not {wanted!r}")
+        torch.manual_seed(self.recipe.optimisation.seed)
+        if self.recipe.optimisation.threads:
+            torch.set_num_threads(self.recipe.optimisation.threads)
+        theirs = None if wanted == "none" or model.text else self._teachers_text()
+        if wanted == "copy" and theirs is None:
+            raise DataError(
+                f"the text tower of {self.recipe.teacher.spec} cannot be copied: it is no bag of "
+                "tokens, or not of one encoder alone. Start one: --text DIR"
+            )
+        self.student: TrainableEncoder = load_trainable(
+            model.start,
+            pool=model.pool,
+            dim=model.dim if model.dim is not None else self.teacher.info.dim,
+            text=None if model.text is None else Path(model.text).expanduser(),
+            hidden=model.hidden,
+            dropout=model.dropout,
+            size=model.size,
+            scratch=model.scratch,
+        )
+        student = self.student
+        student.image.frozen_norm = student.image.frozen_norm and model.norm == "frozen"
+        copies = theirs is not None and theirs.head.output.out_features == student.dim
+        if wanted == "copy" and not copies:
+            raise DataError(
+                f"a copied text tower gives {self.teacher.info.dim} dimensions, the student "
+                f"{student.dim}; leave --dim out"
+            )
+        if wanted == "none":
+            student.text, student.about = None, replace(student.about, text="none")
+        elif copies and (wanted != "train" or student.text is None):
+            assert theirs is not None
+            student.text = theirs
+            hidden = theirs.head.hidden.out_features
+            student.about = replace(student.about, text="bag", hidden=hidden)
+        self.frozen_text = self.recipe.freeze.text or (copies and wanted != "train")
+        until = self.recipe.freeze.until
+        self.first = 0 if until is None else student.image.stage_number(until)
+
+    def _teachers_text(self) -> BagText | None:
+        """The teacher's text tower, where it is one that can be copied."""
+        try:
+            tower = load_trainable(self.recipe.teacher.spec).text
+        except EmbedSearchError:  # nothing that PyTorch trains; it still teaches
+            return None
+        return tower if isinstance(tower, BagText) else None
+
+    def _usual_losses(self) -> Sequence[str]:
+        names = ["cosine"]
+        if self.student.text is not None:
+            if self.has_texts and self.teacher.info.has_text:
+                names += ["affinity"] if self.frozen_text else ["affinity", "text"]
+            if self.recipe.teacher.sentences is not None:
+                names.append("words")
+        return names
+
+    def _lessons(self) -> Lessons:
+        """Ask the teachers."""
+        teaching = self.recipe.teacher
+        cache = Path(teaching.cache).expanduser() if teaching.cache else self.out / TRAINING
+        given: dict[str, Any] = {"cache": cache, "progress": self.progress}
+        teacher, name = self.teacher, self.teacher.info.id
+        told: dict[str, Any] = {
+            "photos": teach_photos(teacher, [p.file for p in self.photos], teaching.views, **given)
+        }
+        texts = all_texts(self.photos)
+        if teacher.info.has_text and {"affinity", "text"} & self.weights.keys():
+            told |= {"texts": texts}
+            told |= {"text_rows": teach_texts(teacher.encode_texts, name, texts, **given)}
+        if teacher.info.has_text and "soft" in self.weights and self.names:
+            prompts = [prompt(name) for name in self.names]
+            told |= {"prompts": prompts}
+            told |= {"prototypes": teach_texts(teacher.encode_texts, name, prompts, **given)}
+        if teaching.sentences is not None and "words" in self.weights:
+            words = [*dict.fromkeys([*self._words(), *self.names, *texts])]
+            encode = load_sentences(teaching.sentences)
+            told |= {"words": words}
+            told |= {"word_rows": teach_texts(encode, teaching.sentences, words, **given)}
+        return Lessons(**told)
+
+    def _words(self) -> list[str]:
+        named = self.recipe.teacher.words
+        usual = files("embedsearch.explore").joinpath("vocabulary.txt")
+        try:
+            text = (usual if named is None else Path(named).expanduser()).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{named}: cannot be read as a list of words ({error})") from error
+        return [line.strip() for line in text.splitlines() if line.strip()]
+
+    def _look(self) -> None:
+        recipe, about = self.recipe, self.student.about
+        drawn = augmentation(recipe.data.augmentation, about.size, about.resize)
+        if drawn.mixes:
+            raise DataError(
+                f"{drawn.mixes[0].method} lays photos over one another, of which the teacher has "
+                "said nothing; leave it out of the augmentation"
+            )
+        self.looks = Looks(self.photos, self.student, drawn)
+        self.cache: FrozenCache | None = None
+        if recipe.freeze.cache is not None:
+            if not (self.first and self.student.image.sequential):
+                raise DataError("a cache of frozen stages needs --freeze-until STAGE")
+            self.cache = cache_frozen(
+                self.looks,
+                self.first,
+                views=recipe.freeze.views,
+                seed=recipe.optimisation.seed,
+                folder=Path(recipe.freeze.cache).expanduser(),
+                threads=self.threads,
+                progress=self.progress,
+            )
+        entered = self.first if self.cache is not None else 0
+        self.eye = Eye(self.looks, self.cache, entered, self.threads)
+        self._standardise()
+
+    def _standardise(self) -> None:
+        """Let a new head see what features are like before it learns."""
+        head = self.student.image.head
+        if not isinstance(head, FeatureHead) or bool((head.projection.deviation != 1).any()):
+            return
+        rng = np.random.default_rng(self.recipe.optimisation.seed)
+        places = np.sort(rng.permutation(self.kept)[:_STANDARDISED])
+        seen: list[torch.Tensor] = []
+        hook = head.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+        self.eye.embed(places.tolist())
+        hook.remove()
+        if seen:  # in a pipeline only the last rank has the head
+            head.standardise(torch.cat(seen))
+
+    def _train(self, lessons: Lessons, taught: Embeddings, resume: bool) -> History:
+        recipe, settings = self.recipe, self.recipe.optimisation
+        if not self.has_texts and set(OF_TEXTS) & self.weights.keys():
+            raise DataError("a loss of texts needs captions or labels on every photo")
+        has = self.labels[self.kept] >= 0
+        plan = Plan(
+            self.photos,
+            self.labels,
+            self.kept[~has],
+            self.kept[has],
+            settings.batch,
+            settings.captioned,
+            "none",
+            settings.seed,
+        )
+        imitation = Imitation(
+            self.student,
+            lessons,
+            self.weights,
+            recipe.loss,
+            places=plan.places,
+            first_stage=self.eye.first,
+            frozen_text=self.frozen_text,
+            seed=settings.seed,
+        )
+        imitation.losses.to(self.device)
+        imitation.log_scale.data = imitation.log_scale.data.to(self.device)
+        if not settings.epochs:
+            return History()
+        batches = Batches(
+            plan,
+            self.looks,
+            self.cache,
+            reads=bool(set(OF_TEXTS) & self.weights.keys()),
+            twice=False,
+            label_weight=recipe.loss.label_weight,
+            threads=self.threads,
+        )
+        freeze = replace(recipe.freeze, text=self.frozen_text)
+        loop = Loop(
+            imitation,
+            parameter_groups(imitation, self.first, freeze, settings),
+            imitation.loss,
+            batches,
+            plan.batches,
+            settings,
+            folder=self.out / TRAINING,
+            device=self.device,
+            told=self._told(),
+            watch=(lambda: self._figures(taught, imitation)) if self.held else None,
+            score=SCORE,
+            tell=self.tell,
+        )
+        history = loop.run(resume=resume)
+        self.student = imitation.encoder  # another one after FSDP
+        self.looks = replace(self.looks, encoder=self.student)
+        self.eye = replace(self.eye, looks=self.looks)
+        return history
+
+    def _told(self) -> str:
+        """What must be the same for a run to go on."""
+        settings = replace(self.recipe.optimisation, checkpoint_minutes=0.0, threads=None)
+        photos = f"# {len(self.photos)} photos; {self.teacher.info.id}\n"
+        return photos + to_toml(replace(self.recipe, optimisation=settings))
+
+    def _figures(self, taught: Embeddings, imitation: Imitation | None = None) -> Figures:
+        """Of the student: how well it does, and how far it agrees with the teacher."""
+        pictures = self.eye.embed(self.held)
+        figures = self._measured(self.student, pictures)
+        figures |= agreement(pictures, taught)
+        figures.setdefault(SCORE, figures.get("relations", 0.0))
+        return figures
+
+    def _teachers_figures(self, taught: Embeddings) -> Figures:
+        knows = self.teacher.encode_texts if self.teacher.info.has_text else None
+        return self._measured(TaughtWords(knows), taught)
+
+    def _measured(self, encoder: held_out.Reader, pictures: Embeddings) -> Figures:
+        return held_out.measure(
+            encoder,
+            [self.photos[place] for place in self.held],
+            pictures,
+            self.names,
+            self.labels[self.held],
+        )
+
+    def _write(self, outcome: Outcome) -> None:
+        name = self.out.name.lower()
+        name = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in name)
+        write_trained(
+            self.student,
+            self.out,
+            name=name.lstrip("_.-") or "distilled",
+            description=f"{self.recipe.model.start}, taught by {self.recipe.teacher.spec} on "
+            f"{len(self.kept):,} photos",
+            recipe=to_toml(self.recipe),
+        )
+        told = json.dumps(outcome.as_json(), indent=2) + "\n"
+        (self.out / TRAINING / REPORT).write_text(told, encoding="utf-8")
+
+
+def _said(figures: Figures) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items()) or "nothing held out"

@@ -1,0 +1,357 @@
+"""``finetune``: from any encoder and one's own photos to a better encoder for these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedsearch.encoders.base import Embeddings
+from embedsearch.encoders.torch_tower import choose_device
+from embedsearch.errors import DataError
+from embedsearch.settings import Device, workers
+from embedsearch.training import balance, checkpoints, distributed, held_out
+from embedsearch.training.adversarial import Attack
+from embedsearch.training.augment import augmentation
+from embedsearch.training.batches import Batches, Plan
+from embedsearch.training.checkpoints import History
+from embedsearch.training.data import Photo
+from embedsearch.training.finetune_report import NEIGHBOURS, Outcome, slug, write_report
+from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
+from embedsearch.training.held_out import SCORE, Eye, Figures
+from embedsearch.training.interpolation import choose, interpolate, parse_share, weights_of
+from embedsearch.training.looks import Looks
+from embedsearch.training.loop import Loop
+from embedsearch.training.objective import INFO_NCE, VIEWS, Objective
+from embedsearch.training.photo_lists import read_photo_list, split, thinned
+from embedsearch.training.pictures import draw_neighbours
+from embedsearch.training.probe import fit_probe
+from embedsearch.training.recall import RecallReport, recall_report
+from embedsearch.training.recipe import Recipe
+from embedsearch.training.recipe_files import to_toml, weighted
+from embedsearch.training.towers import FeatureHead
+from embedsearch.training.trainable import TrainableEncoder, load_trainable
+from embedsearch.training.trained_folder import TRAINING, write_trained
+from embedsearch.training.unfreezing import parameter_groups
+
+Progress = Callable[[str, int, int], None]
+Tell = Callable[[str], None]
+TEXT_CHECK = "text_check"
+_STANDARDISED = 1024
+"""Photos by whose features a new head is standardised."""
+
+
+class Run:
+    """One run of ``finetune``: its photos, its encoder, and what is done with them in order."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        *,
+        device: Device = "auto",
+        progress: Progress = lambda what, done, total: None,
+        tell: Tell = lambda line: None,
+    ) -> None:
+        """Read the photos and load the encoder. Raises
+        :class:`~embedsearch.errors.EmbedSearchError`."""
+        self.recipe, self.out, self.progress, self.tell = recipe, out, progress, tell
+        self.threads = workers(recipe.optimisation.threads)
+        self._read_photos()
+        self._load(device)
+        self._prepare_looks()
+
+    def finetune(self, *, resume: bool = False) -> Outcome:
+        """Train, measure before and after, and write the encoder with its report."""
+        started = time.monotonic()
+        with distributed.joined(self.device) as me:
+            self._standardise()
+            objective = self._objective()
+            before_weights = weights_of(self.encoder)
+            before_embeddings = self.eye.embed(range(len(self.photos)))
+            before = self._figures(before_embeddings[self.held])
+            self.tell(f"before: {_said(before)}")
+            again = me.restarts > 0 and (self.out / TRAINING / checkpoints.FILE).is_file()
+            history = self._train(objective, resume or again)
+            share, shares = self._interpolated(before_weights)
+            after_embeddings = before_embeddings
+            if history.losses:
+                after_embeddings = self.eye.embed(range(len(self.photos)))
+            after = self._figures(after_embeddings[self.held], objective)
+            self.tell(f"after: {_said(after)}")
+            recall = self._recall(before_embeddings, after_embeddings)
+            outcome = Outcome(self.out, before, after, recall, share, shares, history)
+            outcome.seconds = time.monotonic() - started
+            if me.is_main:
+                self._write(outcome, before_embeddings, after_embeddings)
+        return outcome
+
+    def _read_photos(self) -> None:
+        data = self.recipe.data
+        if not data.paths:
+            raise DataError("name what to train on: a folder, a CSV or a JSONL file")
+        self.photos: list[Photo] = [
+            photo for path in data.paths for photo in read_photo_list(Path(path), data.only)
+        ]
+        kept, self.held = split(self.photos, data.held_out, data.split_seed)
+        if data.per_class:
+            kept = thinned(self.photos, kept, data.per_class, data.split_seed)
+        first: dict[str, str] = {}
+        for photo in self.photos:
+            if photo.label is not None:
+                first.setdefault(photo.label, photo.names[0])
+        self.names = [first[label] for label in sorted(first)]
+        place = {label: number for number, label in enumerate(sorted(first))}
+        self.labels: NDArray[np.int64] = np.array(
+            [-1 if photo.label is None else place[photo.label] for photo in self.photos], np.int64
+        )
+        self.kept = np.array(kept, np.int64)
+        check = data.text_check
+        self.checked = [] if check is None else read_photo_list(Path(check).expanduser())
+
+    def _load(self, device: Device) -> None:
+        model, freeze = self.recipe.model, self.recipe.freeze
+        torch.manual_seed(self.recipe.optimisation.seed)
+        if self.recipe.optimisation.threads:
+            torch.set_num_threads(self.recipe.optimisation.threads)
+        self.device = distributed.device_of(choose_device(device), distributed.ranks())
+        encoder = load_trainable(
+            model.start,
+            pool=model.pool,
+            dim=model.dim,
+            text=None if model.text is None else Path(model.text).expanduser(),
+            hidden=model.hidden,
+            dropout=model.dropout,
+            size=model.size,
+            scratch=model.scratch,
+        )
+        if model.norm not in ("frozen", "batch"):
+            raise DataError(f"norm is frozen or batch, not {model.norm!r}")
+        encoder.image.frozen_norm = encoder.image.frozen_norm and model.norm == "frozen"
+        self.is_new = model.scratch or model.text is not None or bool(model.dim)
+        self.first = 0 if freeze.until is None else encoder.image.stage_number(freeze.until)
+        self.encoder: TrainableEncoder = encoder.to(self.device)
+        encoder.image.to(memory_format=torch.channels_last)
+        if freeze.cache is not None and not (self.first and encoder.image.sequential):
+            raise DataError(
+                "--cache-frozen keeps what the stages before --freeze-until give: name a stage, of "
+                "a network whose stages run one after another"
+            )
+
+    def _prepare_looks(self) -> None:
+        recipe, about = self.recipe, self.encoder.about
+        drawn = augmentation(recipe.data.augmentation, about.size, about.resize)
+        strengths = None
+        if recipe.balance.rare_strength != 1 and self.names:
+            labels = self.labels[self.kept]
+            by_class = balance.augmentation_strengths(
+                labels[labels >= 0], len(self.names), recipe.balance.rare_strength
+            )
+            strengths = np.where(self.labels >= 0, by_class[self.labels], 1).astype(np.float32)
+        self.looks = Looks(self.photos, self.encoder, drawn, strengths)
+        self.cache: FrozenCache | None = None
+        if recipe.freeze.cache is not None:
+            self.cache = cache_frozen(
+                self.looks,
+                self.first,
+                views=recipe.freeze.views,
+                seed=recipe.optimisation.seed,
+                folder=Path(recipe.freeze.cache).expanduser(),
+                threads=self.threads,
+                progress=self.progress,
+            )
+        entered = self.first if self.cache is not None else 0
+        self.eye = Eye(self.looks, self.cache, entered, self.threads)
+
+    def _objective(self) -> Objective:
+        recipe = self.recipe
+        usual = INFO_NCE if self.encoder.text is not None else "cross-entropy"
+        weights = weighted(recipe.loss.losses or (usual,))
+        class_weights = None
+        if recipe.balance.weights != "none":
+            labels = self.labels[self.kept]
+            method: Any = recipe.balance.weights
+            class_weights = balance.class_weights(labels[labels >= 0], len(self.names), method)
+        adversarial = recipe.adversarial
+        attack = None
+        if adversarial.attack is not None:
+            attack = Attack(
+                adversarial.attack,  # type: ignore[arg-type]
+                epsilon=adversarial.epsilon,
+                steps=adversarial.steps,
+                tries=adversarial.tries,
+                strength=adversarial.strength,
+            )
+        objective = Objective(
+            self.encoder,
+            weights if recipe.optimisation.epochs else {},
+            recipe.loss,
+            classes=len(self.names),
+            class_weights=class_weights,
+            first_stage=self.eye.first,
+            mixes=self.looks.augmentation.mixes if recipe.optimisation.epochs else (),
+            attack=attack,
+            attack_share=adversarial.weight,
+            seed=recipe.optimisation.seed,
+        )
+        objective.to(self.device)
+        return objective
+
+    def _train(self, objective: Objective, resume: bool) -> History:
+        recipe, settings = self.recipe, self.recipe.optimisation
+        if not settings.epochs:
+            return History()
+        labels = self.labels[self.kept]
+        plan = Plan(
+            self.photos,
+            self.labels,
+            self._captioned(objective),
+            self.kept[labels >= 0],
+            settings.batch,
+            settings.captioned,
+            recipe.balance.sampling,
+            settings.seed,
+        )
+        batches = Batches(
+            plan,
+            self.looks,
+            self.cache,
+            reads=INFO_NCE in objective.weights,
+            twice=VIEWS in objective.weights,
+            label_weight=recipe.loss.label_weight,
+            threads=self.threads,
+        )
+        loop = Loop(
+            objective,
+            parameter_groups(objective, self.first, recipe.freeze, settings),
+            objective.loss,
+            batches,
+            plan.batches,
+            settings,
+            folder=self.out / TRAINING,
+            device=self.device,
+            told=self._told(),
+            watch=(lambda: self._watched(objective)) if self.held else None,
+            score=SCORE,
+            tell=self.tell,
+        )
+        return loop.run(resume=resume)
+
+    def _captioned(self, objective: Objective) -> NDArray[np.int64]:
+        """Photos with captions, where a loss can use them."""
+        uses = {INFO_NCE, VIEWS} & set(objective.weights)
+        return self.kept[self.labels[self.kept] < 0] if uses else self.kept[:0]
+
+    def _standardise(self) -> None:
+        """Let a new head see what features are like before it learns."""
+        head = self.encoder.image.head
+        if not self.is_new or not isinstance(head, FeatureHead):
+            return
+        rng = np.random.default_rng(self.recipe.optimisation.seed)
+        places = np.sort(rng.permutation(self.kept)[:_STANDARDISED])
+        seen = []
+        hook = head.register_forward_pre_hook(lambda module, given: seen.append(given[0].cpu()))
+        self.eye.embed(places.tolist())
+        hook.remove()
+        head.standardise(torch.cat(seen).to(self.device))
+
+    def _told(self) -> str:
+        """What must be the same for a run to go on."""
+        settings = replace(self.recipe.optimisation, checkpoint_minutes=0.0, threads=None)
+        photos = f"# {len(self.photos)} photos, {len(self.names)} labels\n"
+        return photos + to_toml(replace(self.recipe, optimisation=settings))
+
+    def _watched(self, objective: Objective) -> Figures:
+        return self._figures(self.eye.embed(self.held), objective)
+
+    def _figures(self, pictures: Embeddings, objective: Objective | None = None) -> Figures:
+        figures = held_out.measure(
+            self.encoder,
+            [self.photos[place] for place in self.held],
+            pictures,
+            self.names,
+            self.labels[self.held],
+            None if objective is None else objective.classifier(),
+        )
+        return self._with_text_check(figures)
+
+    def _with_text_check(self, figures: Figures) -> Figures:
+        """Also the search by text among photos that have nothing to do with the training; in the
+        score it counts as much as all else together."""
+        if not self.checked or self.encoder.text is None:
+            return figures
+        looks = replace(self.looks, photos=self.checked, strengths=None)
+        pictures = Eye(looks, None, 0, self.threads).embed(range(len(self.checked)))
+        labels = np.full(len(self.checked), -1, np.int64)
+        found = held_out.measure(self.encoder, self.checked, pictures, [], labels)
+        score = np.mean([told[SCORE] for told in (figures, found) if SCORE in told])
+        check = {TEXT_CHECK: found[SCORE]} if SCORE in found else {}
+        return {**figures, **check, SCORE: float(score)}
+
+    def _interpolated(self, before: dict[str, torch.Tensor]) -> tuple[float, list[Figures]]:
+        share = parse_share(self.recipe.wise_ft)
+        if share == 1 or not self.recipe.optimisation.epochs:
+            return 1.0, []
+        if self.is_new:
+            raise DataError(
+                "wise-ft mixes the weights before and after; with a new head, text tower or "
+                "weights from scratch there is nothing before"
+            )
+        after = weights_of(self.encoder)
+        if share is not None:
+            interpolate(self.encoder, before, after, share)
+            return share, []
+        if not self.held:
+            raise DataError("wise-ft auto chooses on photos held out; hold some out")
+        return choose(
+            self.encoder, before, after, lambda: self._figures(self.eye.embed(self.held)), SCORE
+        )
+
+    def _recall(self, before: Embeddings, after: Embeddings) -> RecallReport | None:
+        trained = self.kept[self.labels[self.kept] >= 0]
+        measured = np.array([p for p in self.held if self.labels[p] >= 0], np.int64)
+        if len(np.unique(self.labels[trained])) < 2 or not len(measured):
+            return None
+        predicted = []
+        for embeddings in (before, after):
+            probe = fit_probe(
+                embeddings[trained],
+                self.labels[trained],
+                classes=len(self.names),
+                balance=self.recipe.balance.probe,  # type: ignore[arg-type]
+                seed=self.recipe.optimisation.seed,
+                names=self.names,
+            )
+            predicted.append(probe.predict(embeddings[measured]))
+        return recall_report(
+            self.names, self.labels[trained], self.labels[measured], predicted[0], predicted[1]
+        )
+
+    def _write(self, outcome: Outcome, before: Embeddings, after: Embeddings) -> None:
+        write_trained(
+            self.encoder,
+            self.out,
+            name=slug(self.out.absolute().name),
+            description=f"{self.recipe.model.start}, fine-tuned on {len(self.kept):,} photos",
+            recipe=to_toml(self.recipe),
+        )
+        write_report(outcome, self.out / TRAINING)
+        if outcome.history.losses and len(self.held) > 1:
+            draw_neighbours(
+                [self.looks.plain(place) for place in self.held],
+                before[self.held],
+                after[self.held],
+                [self.photos[place].label or "" for place in self.held],
+                self.recipe.data.split_seed,
+                self.out / TRAINING / NEIGHBOURS,
+            )
+
+
+def _said(figures: Figures) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items()) or "nothing held out"

@@ -1,0 +1,192 @@
+"""What distillation makes small: the student's embeddings beside those of its teachers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from embedsearch.errors import DataError
+from embedsearch.training import distillation, distributed
+from embedsearch.training.batches import Batch
+from embedsearch.training.heads import MAX_SCALE
+from embedsearch.training.losses import grouped_info_nce
+from embedsearch.training.recipe import Imitate
+from embedsearch.training.trainable import TrainableEncoder
+
+INFO_NCE = "info-nce"
+IMITATIONS = {
+    "cosine": "the embedding of a photo is the teacher's",
+    "soft": "it is as near to each class name as the teacher finds it, at a temperature",
+    "distances": "the same photos are near one another",
+    "angles": "the same three photos make the same angles",
+    "affinity": "a photo goes with the texts of its batch as the teacher finds it does",
+    "text": "the embedding of a text is the teacher's",
+    "words": "words lie to one another as the text teacher has them",
+    INFO_NCE: "photos against their captions or names, without any teacher",
+}
+"""What ``--loss`` can name."""
+OF_TEXTS = ("affinity", "text", INFO_NCE)
+"""Those for which every photo must have captions or names."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """All that the teachers say in a run."""
+
+    photos: NDArray[np.float16]
+    """(photos, D)"""
+    texts: Sequence[str] = ()
+    text_rows: NDArray[np.float16] | None = None
+    """(texts, D)"""
+    prompts: Sequence[str] = ()
+    """Names of classes as they are asked for."""
+    prototypes: NDArray[np.float16] | None = None
+    """(prompts, D)"""
+    words: Sequence[str] = ()
+    word_rows: NDArray[np.float16] | None = None
+    """(words, E), by the text teacher."""
+
+
+class Imitation(nn.Module):
+    """The student, and where its dim is not the teacher's, a projection that is thrown away."""
+
+    def __init__(
+        self,
+        encoder: TrainableEncoder,
+        lessons: Lessons,
+        weights: Mapping[str, float],
+        settings: Imitate,
+        *,
+        places: Callable[[int], NDArray[np.int64]],
+        first_stage: int = 0,
+        frozen_text: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """``places`` gives the photos of a step, ``weights`` names of :data:`IMITATIONS` and how
+        much each counts. Raises :class:`~embedsearch.errors.DataError`."""
+        super().__init__()
+        self.encoder, self.weights, self.settings = encoder, dict(weights), settings
+        self.losses = nn.ModuleDict()
+        dim = lessons.photos.shape[1]
+        if encoder.dim != dim:
+            self.losses["projection"] = nn.Linear(encoder.dim, dim, bias=False)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(settings.scale)))
+        self._lessons, self._places, self._first = lessons, places, first_stage
+        self._row = {text: number for number, text in enumerate(lessons.texts)}
+        self._frozen_text, self._seed = frozen_text, seed
+        self._kept_prototypes: Tensor | None = None
+        self._check()
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """The weighted sum, and each loss by itself."""
+        device = self.log_scale.device
+        batch = batch.to(device)
+        taught = _rows(self._lessons.photos, self._places(batch.step), device)
+        mine = self.encoder.image.forward_from(batch.images, self._first)
+        pictures = distributed.gather_with_gradient(mine)
+        parts: dict[str, Tensor] = {}
+        if "cosine" in self.weights:
+            parts["cosine"] = distillation.cosine(self.projected(pictures), taught)
+        if "distances" in self.weights:
+            parts["distances"] = distillation.distances(pictures, taught)
+        if "angles" in self.weights:
+            parts["angles"] = distillation.angles(pictures, taught)
+        if "soft" in self.weights:
+            parts["soft"] = self._soft(pictures, taught)
+        if "words" in self.weights:
+            parts["words"] = self._of_words(batch.step)
+        if self.weights.keys() & set(OF_TEXTS):
+            parts |= self._of_texts(batch, pictures, taught)
+        total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
+        return total, {name: part.item() for name, part in parts.items()}
+
+    def projected(self, rows: Tensor) -> Tensor:
+        """Rows of the student in the teacher's space, unit vectors (N, D)."""
+        if "projection" not in self.losses:
+            return rows
+        return normalize(self.losses["projection"](rows), dim=1)
+
+    def _soft(self, pictures: Tensor, taught: Tensor) -> Tensor:
+        rows = cast(Any, self._lessons.prototypes)
+        theirs = _rows(rows, np.arange(len(rows)), pictures.device)
+        if self.encoder.text is None:
+            scores = self.projected(pictures) @ theirs.T
+        else:
+            scores = pictures @ self._prototypes().T
+        scale = self.settings.scale
+        return distillation.soft_targets(
+            scale * scores, scale * taught @ theirs.T, self.settings.temperature
+        )
+
+    def _prototypes(self) -> Tensor:
+        """The student's rows of the class names; computed once where its text tower stays."""
+        tower = cast(nn.Module, self.encoder.text)
+        if not self._frozen_text:
+            return cast(Tensor, tower(list(self._lessons.prompts)))
+        if self._kept_prototypes is None:
+            with torch.no_grad():
+                self._kept_prototypes = tower(list(self._lessons.prompts))
+        return self._kept_prototypes
+
+    def _of_texts(self, batch: Batch, pictures: Tensor, taught: Tensor) -> dict[str, Tensor]:
+        parts: dict[str, Tensor] = {}
+        mine = cast(nn.Module, self.encoder.text)(batch.texts)
+        words = distributed.gather_with_gradient(mine)
+        if self._lessons.text_rows is not None:
+            numbers = np.array([self._row[text] for text in batch.texts])
+            their_words = distributed.gather(
+                _rows(self._lessons.text_rows, numbers, pictures.device)
+            )
+        if "affinity" in self.weights:
+            parts["affinity"] = distillation.affinity(
+                pictures, words, taught, their_words, 1 / self.settings.scale
+            )
+        if "text" in self.weights:
+            parts["text"] = distillation.cosine(self.projected(words), their_words)
+        if INFO_NCE in self.weights:
+            scale = self.log_scale.exp().clamp(max=MAX_SCALE)
+            parts[INFO_NCE] = grouped_info_nce(pictures, words, batch.groups, scale, batch.weights)
+        return parts
+
+    def _of_words(self, step: int) -> Tensor:
+        """Relations among words drawn by the number of the step, alike on every rank."""
+        rows = cast(Any, self._lessons.word_rows)
+        rng = np.random.default_rng([self._seed, 6, step])
+        drawn = rng.permutation(len(rows))[: self.settings.words]
+        mine = cast(nn.Module, self.encoder.text)([self._lessons.words[n] for n in drawn])
+        return distillation.relations(mine, _rows(rows, drawn, mine.device))
+
+    def _check(self) -> None:
+        for name in self.weights:
+            if name not in IMITATIONS:
+                raise DataError(f"there is no loss {name!r}; there are {', '.join(IMITATIONS)}")
+        if not self.weights:
+            raise DataError(f"name a loss: {', '.join(IMITATIONS)}")
+        wants = [name for name in self.weights if name in (*OF_TEXTS, "words")]
+        if wants and self.encoder.text is None:
+            raise DataError(
+                f"{wants[0]} teaches a text tower, and the student has none; copy the teacher's "
+                "(--student-text copy) or start one (--text DIR)"
+            )
+        if "soft" in self.weights and self._lessons.prototypes is None:
+            raise DataError(
+                "soft compares with class names: it needs labels, and a teacher that knows words"
+            )
+        taught = {"affinity", "text"} & self.weights.keys()
+        if taught and self._lessons.text_rows is None:
+            raise DataError(f"{min(taught)} needs a teacher that knows words; this one does not")
+        if "words" in self.weights and self._lessons.word_rows is None:
+            raise DataError("words needs a text teacher: --text-teacher minilm")
+
+
+def _rows(rows: NDArray[np.float16], places: NDArray[np.int64], device: torch.device) -> Tensor:
+    """Some rows as they come from the cache: unit vectors again, float32."""
+    return normalize(torch.from_numpy(rows[places].astype(np.float32)).to(device), dim=1)
