@@ -64,17 +64,22 @@ def read(arguments: argparse.Namespace) -> tuple[Pictures, Pictures, list[str]]:
         for row in read_csv(arguments.measured, ("file", "set", "label"))
         if row.text("set") == arguments.set
     ]
-    names = sorted({row.text("label") for row in train} & {row.text("label") for row in measured})
+    names = sorted({label(row) for row in train} & {label(row) for row in measured})
     encoder = load(arguments.encoder)
 
     def encoded(rows: Sequence[Row]) -> Pictures:
-        known = [row for row in rows if row.text("label") in names]
+        known = [row for row in rows if label(row) in names]
         return Pictures(
             encode_files(encoder, [(row.file(), row.where) for row in known]),
-            np.array([names.index(row.text("label")) for row in known]),
+            np.array([names.index(label(row)) for row in known]),
         )
 
     return encoded(train), encoded(measured), names
+
+
+def label(row: Row) -> str:
+    """With ``_`` read as a space."""
+    return row.text("label").replace("_", " ")
 
 
 def long_tail(labels: Labels, ratio: float, seed: int) -> NDArray[np.int64]:
