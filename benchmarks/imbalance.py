@@ -7,7 +7,7 @@ measured on other pictures, of which every class has as many. `rare` is the mean
 third of the classes that kept the fewest, `common` over the third that kept the most.
 
     python benchmarks/imbalance.py train/train.jsonl category/meta.csv [--set caltech101]
-        [--encoder mini] [--ratio 10] [--trials 10]
+        [--encoder mini] [--ratio 10] [--trials 10] [--c 10]
 
 The first file has JSON lines with `file`, `source` (equal to --set) and `label`, the second is a
 CSV with `file`, `set` and `label`, as `evaluate category` reads it.
@@ -204,7 +204,8 @@ def main() -> None:
             for name, by in told.items()
         },
     }
-    report("imbalance", rows, figures)
+    usual = asked.c == INVERSE_REGULARISATION
+    report("imbalance" if usual else f"imbalance_c{asked.c:g}", rows, figures)
 
 
 if __name__ == "__main__":
