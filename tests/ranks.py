@@ -85,9 +85,9 @@ def trained(
 
     def given(first: int) -> Iterator[Tensor]:
         for number, batch in enumerate(batches(first), first):
-            if dies and number == KILLED_AT and distributed.ranks().restarts == 0:
-                if distributed.ranks().rank == 1:
-                    os.kill(os.getpid(), signal.SIGKILL)
+            me = distributed.ranks()
+            if dies and number == KILLED_AT and me.rank == 1 and not me.restarts:
+                os.kill(os.getpid(), signal.SIGKILL)
             yield batch
 
     @torch.no_grad()

@@ -29,6 +29,7 @@ def launched(mode: str, out: Path) -> dict[str, Any]:
         capture_output=True,
         text=True,
         timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     told: dict[str, Any] = json.loads((out / f"{mode}.json").read_text())

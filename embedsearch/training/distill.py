@@ -1,4 +1,4 @@
-"""``distill``: a small student learns what a large teacher, or several, make of photos and words."""
+"""``distill``: a small student learns what a large teacher, or several, make of photos."""
 
 from __future__ import annotations
 
@@ -334,16 +334,17 @@ class Distiller:
         return photos + to_toml(replace(self.recipe, optimisation=settings))
 
     def _figures(self, taught: Embeddings, imitation: Imitation | None = None) -> Figures:
-        """Of the student: how well it does, and how far it agrees with the teacher."""
+        """Of the student: how well it does, and how far it agrees with the teacher. Either alone
+        is a poor guide to which epoch is best, so the score is the mean of both."""
         pictures = self.eye.embed(self.held)
         figures = self._measured(self.student, pictures)
         figures |= agreement(pictures, taught)
-        figures.setdefault(SCORE, figures.get("relations", 0.0))
-        return figures
+        return _scored(figures)
 
     def _teachers_figures(self, taught: Embeddings) -> Figures:
         knows = self.teacher.encode_texts if self.teacher.info.has_text else None
-        return self._measured(TaughtWords(knows), taught)
+        figures = self._measured(TaughtWords(knows), taught)
+        return _scored(figures | agreement(taught, taught))
 
     def _measured(self, encoder: held_out.Reader, pictures: Embeddings) -> Figures:
         return held_out.measure(
@@ -367,6 +368,11 @@ class Distiller:
         )
         told = json.dumps(outcome.as_json(), indent=2) + "\n"
         (self.out / TRAINING / REPORT).write_text(told, encoding="utf-8")
+
+
+def _scored(figures: Figures) -> Figures:
+    both = [figures[name] for name in (SCORE, "relations") if name in figures]
+    return figures | ({SCORE: float(np.mean(both))} if both else {})
 
 
 def _said(figures: Figures) -> str:
