@@ -221,7 +221,8 @@ def distill(
 
 def _recipe(file: Path | None, given: dict[str, Any], settings: list[str]) -> Distillation:
     """The recipe of the file with the options, then ``--set``, laid over it."""
-    from embedsearch.training.recipe import Distillation, changed, overridden, read_recipe
+    from embedsearch.training.recipe import Distillation
+    from embedsearch.training.recipe_files import changed, overridden, read_recipe
 
     made = Distillation() if file is None else read_recipe(Distillation, file)
     for name, value in given.items():

@@ -12,7 +12,7 @@ from embedsearch.commands.options import DeviceChoice, Json
 from embedsearch.commands.output import print_json
 
 if TYPE_CHECKING:
-    from embedsearch.training.finetune import Outcome
+    from embedsearch.training.finetune_report import Outcome
     from embedsearch.training.recipe import Recipe
 
 INTERRUPTED = 130
@@ -297,7 +297,8 @@ def finetune(
 
 def _recipe(file: Path | None, given: dict[str, Any], settings: list[str]) -> Recipe:
     """The recipe of the file with the options, then ``--set``, laid over it."""
-    from embedsearch.training.recipe import Recipe, changed, overridden, read_recipe
+    from embedsearch.training.recipe import Recipe
+    from embedsearch.training.recipe_files import changed, overridden, read_recipe
 
     made = Recipe() if file is None else read_recipe(Recipe, file)
     for name, value in given.items():

@@ -16,12 +16,13 @@ from embedsearch.encoders import text
 from embedsearch.encoders.folder import EncoderFolder
 from embedsearch.encoders.onnx import IMAGE
 from embedsearch.errors import DataError
+from embedsearch.training.architecture import folded_architecture
 from embedsearch.training.folding import FoldedMobileNetV2
 from embedsearch.training.mobilenetv2 import MobileNetV2
 from embedsearch.training.pooling import Pool
 from embedsearch.training.stages import mobilenetv2_stages
 from embedsearch.training.towers import BagText, FeatureHead, ImageTower
-from embedsearch.training.trainable import TrainableEncoder, folded_architecture
+from embedsearch.training.trainable import TrainableEncoder
 
 _PREFIX = "network."
 """What the exporter puts before the names of the network's weights."""

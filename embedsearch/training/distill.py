@@ -32,7 +32,8 @@ from embedsearch.training.imitation import OF_TEXTS, Imitation, Lessons
 from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
 from embedsearch.training.photo_lists import read_photos_to_look_at, split
-from embedsearch.training.recipe import Distillation, to_toml, weighted
+from embedsearch.training.recipe import Distillation
+from embedsearch.training.recipe_files import to_toml, weighted
 from embedsearch.training.sentences import load_sentences
 from embedsearch.training.teacher import teach_photos, teach_texts
 from embedsearch.training.towers import BagText, FeatureHead

@@ -54,6 +54,18 @@ class _Tower(nn.Module):
         return cast(Tensor, self.encoder.image(self.encoder.normalised(pixels)))
 
 
+class _Stages(nn.Module):
+    """Pixels as they are stored to what enters a stage."""
+
+    def __init__(self, encoder: TrainableEncoder, stage: int) -> None:
+        super().__init__()
+        self.encoder, self.stage = encoder, stage
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        entering = self.encoder.normalised(pixels)
+        return self.encoder.image.run_stages(entering, 0, self.stage).permute(0, 2, 3, 1)
+
+
 def pool(maps: Tensor, gem: float) -> Tensor:
     """Generalised mean over the places of non-negative maps (N, C, H, W): float32 (N, C).
 
@@ -81,6 +93,12 @@ def export_tower(encoder: TrainableEncoder) -> ModelProto:
     # The exporter loses count of the columns where an operator may have any number of them.
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = encoder.dim
     return model
+
+
+def export_stages(encoder: TrainableEncoder, stage: int) -> ModelProto:
+    """The image network from ``INPUT`` to what enters ``stage``, named ``FEATURES``: float32
+    (N, H, W, channels), for any batch size. Its stages must be sequential."""
+    return _exported(_Stages(encoder, stage), encoder.size, FEATURES)
 
 
 def _exported(module: nn.Module, size: int, output: str) -> ModelProto:

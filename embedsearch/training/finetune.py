@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from embedsearch.training.augment import augmentation
 from embedsearch.training.batches import Batches, Plan
 from embedsearch.training.checkpoints import History
 from embedsearch.training.data import Photo
+from embedsearch.training.finetune_report import NEIGHBOURS, Outcome, slug, write_report
 from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
 from embedsearch.training.held_out import SCORE, Eye, Figures
 from embedsearch.training.interpolation import choose, interpolate, parse_share, weights_of
@@ -30,9 +30,11 @@ from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
 from embedsearch.training.objective import INFO_NCE, VIEWS, Objective
 from embedsearch.training.photo_lists import read_photo_list, split, thinned
+from embedsearch.training.pictures import draw_neighbours
 from embedsearch.training.probe import fit_probe
 from embedsearch.training.recall import RecallReport, recall_report
-from embedsearch.training.recipe import Recipe, to_toml, weighted
+from embedsearch.training.recipe import Recipe
+from embedsearch.training.recipe_files import to_toml, weighted
 from embedsearch.training.towers import FeatureHead
 from embedsearch.training.trainable import TrainableEncoder, load_trainable
 from embedsearch.training.trained_folder import TRAINING, write_trained
@@ -40,37 +42,9 @@ from embedsearch.training.unfreezing import parameter_groups
 
 Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]
-REPORT = "report.json"
+TEXT_CHECK = "text_check"
 _STANDARDISED = 1024
 """Photos by whose features a new head is standardised."""
-
-
-@dataclass
-class Outcome:
-    """What a run came to."""
-
-    folder: Path
-    before: Figures
-    """On the photos held out; see :func:`~embedsearch.training.held_out.measure`."""
-    after: Figures
-    recall: RecallReport | None
-    """Of a linear probe on the embeddings before and after; ``None`` without labels."""
-    share: float = 1.0
-    """Of the trained weights, WiSE-FT."""
-    shares: list[dict[str, float]] = field(default_factory=list)
-    history: History = field(default_factory=History)
-    seconds: float = 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """For ``report.json`` and programs."""
-        return {
-            "before": self.before,
-            "after": self.after,
-            "wise_ft": {"share": self.share, "tried": self.shares},
-            "recall": None if self.recall is None else self.recall.as_json(),
-            "epochs": self.history.epochs,
-            "seconds": round(self.seconds, 1),
-        }
 
 
 class Run:
@@ -138,6 +112,8 @@ class Run:
             [-1 if photo.label is None else place[photo.label] for photo in self.photos], np.int64
         )
         self.kept = np.array(kept, np.int64)
+        check = data.text_check
+        self.checked = [] if check is None else read_photo_list(Path(check).expanduser())
 
     def _load(self, device: Device) -> None:
         model, freeze = self.recipe.model, self.recipe.freeze
@@ -212,7 +188,7 @@ class Run:
                 tries=adversarial.tries,
                 strength=adversarial.strength,
             )
-        return Objective(
+        objective = Objective(
             self.encoder,
             weights if recipe.optimisation.epochs else {},
             recipe.loss,
@@ -223,7 +199,9 @@ class Run:
             attack=attack,
             attack_share=adversarial.weight,
             seed=recipe.optimisation.seed,
-        ).to(self.device)
+        )
+        objective.to(self.device)
+        return objective
 
     def _train(self, objective: Objective, resume: bool) -> History:
         recipe, settings = self.recipe, self.recipe.optimisation
@@ -293,7 +271,7 @@ class Run:
         return self._figures(self.eye.embed(self.held), objective)
 
     def _figures(self, pictures: Embeddings, objective: Objective | None = None) -> Figures:
-        return held_out.measure(
+        figures = held_out.measure(
             self.encoder,
             [self.photos[place] for place in self.held],
             pictures,
@@ -301,6 +279,20 @@ class Run:
             self.labels[self.held],
             None if objective is None else objective.classifier(),
         )
+        return self._with_text_check(figures)
+
+    def _with_text_check(self, figures: Figures) -> Figures:
+        """Also the search by text among photos that have nothing to do with the training; in the
+        score it counts as much as all else together."""
+        if not self.checked or self.encoder.text is None:
+            return figures
+        looks = replace(self.looks, photos=self.checked, strengths=None)
+        pictures = Eye(looks, None, 0, self.threads).embed(range(len(self.checked)))
+        labels = np.full(len(self.checked), -1, np.int64)
+        found = held_out.measure(self.encoder, self.checked, pictures, [], labels)
+        score = np.mean([told[SCORE] for told in (figures, found) if SCORE in told])
+        check = {TEXT_CHECK: found[SCORE]} if SCORE in found else {}
+        return {**figures, **check, SCORE: float(score)}
 
     def _interpolated(self, before: dict[str, torch.Tensor]) -> tuple[float, list[Figures]]:
         share = parse_share(self.recipe.wise_ft)
@@ -342,19 +334,23 @@ class Run:
         )
 
     def _write(self, outcome: Outcome, before: Embeddings, after: Embeddings) -> None:
-        name = self.out.name.lower()
         write_trained(
             self.encoder,
             self.out,
-            name="".join(
-                c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in name
-            ).lstrip("_.-")
-            or "finetuned",
+            name=slug(self.out.absolute().name),
             description=f"{self.recipe.model.start}, fine-tuned on {len(self.kept):,} photos",
             recipe=to_toml(self.recipe),
         )
-        told = json.dumps(outcome.as_json(), indent=2) + "\n"
-        (self.out / TRAINING / REPORT).write_text(told, encoding="utf-8")
+        write_report(outcome, self.out / TRAINING)
+        if outcome.history.losses and len(self.held) > 1:
+            draw_neighbours(
+                [self.looks.plain(place) for place in self.held],
+                before[self.held],
+                after[self.held],
+                [self.photos[place].label or "" for place in self.held],
+                self.recipe.data.split_seed,
+                self.out / TRAINING / NEIGHBOURS,
+            )
 
 
 def _said(figures: Figures) -> str:

@@ -50,10 +50,11 @@ class Eye:
         image = encoder.image.eval()
         device = encoder.grey.device
         groups = [list(places[n : n + _AT_ONCE]) for n in range(0, len(places), _AT_ONCE)]
-        rows = []
         with torch.no_grad():
-            for batch in ahead(self._images, groups, self.threads):
-                rows.append(image.forward_from(batch.to(device), self.first).cpu().numpy())
+            rows = [
+                image.forward_from(batch.to(device), self.first).cpu().numpy()
+                for batch in ahead(self._images, groups, self.threads)
+            ]
         return np.concatenate(rows) if rows else np.zeros((0, encoder.dim), np.float32)
 
     def _images(self, places: list[int]) -> Tensor:

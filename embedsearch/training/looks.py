@@ -1,4 +1,4 @@
-"""Looks at photos: decoded, augmented by seed, on several threads ahead of the one who needs them."""
+"""Looks at photos: decoded, augmented by seed, made ahead of the one who needs them."""
 
 from __future__ import annotations
 

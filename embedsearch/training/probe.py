@@ -3,6 +3,7 @@ unlike size that work at this level."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -107,10 +108,13 @@ def fit_probe(
         )
         embeddings, labels, untouched = made.embeddings, made.labels, made.untouched
     classifier = _classifier(balance, inverse_regularisation, seed)
-    if balance in ("bagging", "boosting"):
-        classifier.fit(embeddings, labels)
-    else:
-        classifier.fit(embeddings, labels, sample_weight=weights)
+    with warnings.catch_warnings():
+        # Few pictures a class are what we are about; they are no regression problem.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        if balance in ("bagging", "boosting"):
+            classifier.fit(embeddings, labels)
+        else:
+            classifier.fit(embeddings, labels, sample_weight=weights)
     return Probe(classes, classifier, untouched)
 
 

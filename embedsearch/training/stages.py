@@ -78,8 +78,8 @@ def _is_sequence(
             values = noise
             for _, part in stages:
                 values = part(values)
-        return values.shape == expected.shape and torch.allclose(
-            values, expected, atol=_AGREE, rtol=_AGREE
+        return values.shape == expected.shape and bool(
+            torch.allclose(values, expected, atol=_AGREE, rtol=_AGREE)
         )
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
         return False  # these parts do not follow one another

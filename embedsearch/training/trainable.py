@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -14,50 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from embedsearch.encoders import model_spec, registry
-from embedsearch.encoders.preprocess import Interpolation, ResizeWay
+from embedsearch.encoders.preprocess import Interpolation
 from embedsearch.errors import DataError, EncoderError
-from embedsearch.training.folding import GREY, FoldedMobileNetV2
-from embedsearch.training.mobilenetv2 import MEAN, STD, MobileNetV2, load_mobilenetv2
+from embedsearch.training.architecture import (
+    FOLDED,
+    MOBILENETV2,
+    Architecture,
+    mobilenetv2_architecture,
+)
+from embedsearch.training.folding import FoldedMobileNetV2
+from embedsearch.training.mobilenetv2 import MobileNetV2, load_mobilenetv2
 from embedsearch.training.pooling import make_pool
 from embedsearch.training.stages import mobilenetv2_stages, split
 from embedsearch.training.token_table import read_potion
 from embedsearch.training.towers import BagText, FeatureHead, ImageTower, OpenClipText
 
-MOBILENETV2 = "mobilenetv2"
-FOLDED = "folded-mobilenetv2"
 _PROBED = 64
 """Side of the picture of noise by which the number of channels is found out."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """All that must be known to build an encoder before its weights are loaded."""
-
-    kind: str
-    """``mobilenetv2``, ``folded-mobilenetv2``, ``timm``, ``torchvision`` or ``openclip``."""
-    model: str
-    """Name in the library."""
-    size: int
-    resize: ResizeWay
-    interpolation: Interpolation
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    pool: str
-    dim: int
-    """Of the embeddings; 0 where they are the pooled features themselves."""
-    text: str
-    """``none``, ``bag`` or ``openclip``."""
-    licence: str = "see where the weights are from"
-    last: str = ""
-    """The module of a torchvision model that gives the maps."""
-    dropout: float = 0.0
-    hidden: int = 512
-    """Hidden units of a ``bag``."""
-
-    @property
-    def name(self) -> str:
-        """What encoders of this kind are called."""
-        return self.model.lower().replace("/", "-")
 
 
 class TrainableEncoder(nn.Module):
@@ -142,7 +115,8 @@ def load_trainable(
     if scratch:
         forget(encoder.image.network)
         encoder.image.frozen_norm = False
-    return encoder.requires_grad_(True).eval()
+    encoder.requires_grad_(True).eval()
+    return encoder
 
 
 def build(about: Architecture, tokens: Sequence[str] = (), width: int = 0) -> TrainableEncoder:
@@ -195,16 +169,6 @@ def forget(network: nn.Module) -> None:
             module.reset_parameters()
 
 
-def read_architecture(told: dict[str, Any]) -> Architecture:
-    """An architecture from what :func:`asdict` made of it."""
-    return Architecture(**{**told, "mean": tuple(told["mean"]), "std": tuple(told["std"])})
-
-
-def told_architecture(about: Architecture) -> dict[str, Any]:
-    """An architecture as TOML and JSON can hold it."""
-    return {**asdict(about), "mean": list(about.mean), "std": list(about.std)}
-
-
 def copied(encoder: TrainableEncoder) -> TrainableEncoder:
     """A copy that shares no weight."""
     return copy.deepcopy(encoder)
@@ -213,7 +177,7 @@ def copied(encoder: TrainableEncoder) -> TrainableEncoder:
 def _load(spec: str) -> TrainableEncoder:
     family, at, file = spec.partition("@")
     if family == MOBILENETV2 and at:
-        about = _mobilenetv2(MOBILENETV2, MEAN, STD)
+        about = mobilenetv2_architecture()
         network = load_mobilenetv2(Path(file).expanduser())
         return TrainableEncoder(about, _tower(about, network, "forward"), None)
     prefix = spec.partition(":")[0]
@@ -229,27 +193,6 @@ def _load(spec: str) -> TrainableEncoder:
             "openclip:, timm: or torchvision: and a model."
         )
     return read_trained(folder)
-
-
-def _mobilenetv2(kind: str, mean: Any, std: Any, **told: Any) -> Architecture:
-    plain = Architecture(
-        kind=kind,
-        model="mobilenetv2",
-        size=224,
-        resize="squash",
-        interpolation="bicubic",
-        mean=mean,
-        std=std,
-        pool="avg",
-        dim=0,
-        text="none",
-    )
-    return replace(plain, **told)
-
-
-def folded_architecture(**told: Any) -> Architecture:
-    """The MobileNetV2 whose BatchNorm and normalisation are in its convolutions."""
-    return _mobilenetv2(FOLDED, (GREY / 255,) * 3, (1.0,) * 3, **told)
 
 
 def _of_library(prefix: str, spec: str) -> TrainableEncoder:

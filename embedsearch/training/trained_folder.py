@@ -22,17 +22,13 @@ from embedsearch.encoders import text
 from embedsearch.encoders.folder import EncoderFolder, hash_file, read_folder
 from embedsearch.encoders.onnx import IMAGE
 from embedsearch.errors import DataError, EncoderError
+from embedsearch.training.architecture import read_architecture, told_architecture
 from embedsearch.training.dequantize import read_onnx_only
 from embedsearch.training.encoder_files import write_text_tower
 from embedsearch.training.export import export_tower
 from embedsearch.training.token_table import TokenTable
 from embedsearch.training.towers import BagText
-from embedsearch.training.trainable import (
-    TrainableEncoder,
-    build,
-    read_architecture,
-    told_architecture,
-)
+from embedsearch.training.trainable import TrainableEncoder, build
 
 TRAINING = "training"
 WEIGHTS = "weights.safetensors"
@@ -118,7 +114,8 @@ def read_trained(folder: Path) -> TrainableEncoder:
             f"{folder / TRAINING / WEIGHTS}: not the weights of {about.kind} {about.model} "
             f"({str(error).splitlines()[0]})"
         ) from error
-    return encoder.requires_grad_(True).eval()
+    encoder.requires_grad_(True).eval()
+    return encoder
 
 
 def save_weights(encoder: TrainableEncoder, path: Path) -> None:
