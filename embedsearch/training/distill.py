@@ -340,12 +340,17 @@ class Distiller:
         pictures = self.eye.embed(self.held)
         figures = self._measured(self.student, pictures)
         figures |= agreement(pictures, taught)
-        return _scored(figures)
+        return self._scored(figures)
 
     def _teachers_figures(self, taught: Embeddings) -> Figures:
         knows = self.teacher.encode_texts if self.teacher.info.has_text else None
         figures = self._measured(TaughtWords(knows), taught)
-        return _scored(figures | agreement(taught, taught))
+        return self._scored(figures | agreement(taught, taught))
+
+    def _scored(self, figures: Figures) -> Figures:
+        agreed = "cosine" if "cosine" in self.weights and "cosine" in figures else "relations"
+        both = [figures[name] for name in (SCORE, agreed) if name in figures]
+        return figures | ({SCORE: float(np.mean(both))} if both else {})
 
     def _measured(self, encoder: held_out.Reader, pictures: Embeddings) -> Figures:
         return held_out.measure(
@@ -369,11 +374,6 @@ class Distiller:
         )
         told = json.dumps(outcome.as_json(), indent=2) + "\n"
         (self.out / TRAINING / REPORT).write_text(told, encoding="utf-8")
-
-
-def _scored(figures: Figures) -> Figures:
-    both = [figures[name] for name in (SCORE, "relations") if name in figures]
-    return figures | ({SCORE: float(np.mean(both))} if both else {})
 
 
 def _said(figures: Figures) -> str:
