@@ -17,6 +17,7 @@ from embedsearch.commands import (
     exploring,
     indexing,
     mapping,
+    quantizing,
     tagging,
 )
 
@@ -43,6 +44,7 @@ for command in (
     indexing.forget,
     about.models,
     about.export,
+    quantizing.quantize,
     evaluate.evaluate,
     demo.demo,
 ):

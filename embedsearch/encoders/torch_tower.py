@@ -98,6 +98,11 @@ class TorchEncoder:
         return self._info
 
     @property
+    def towers(self) -> Towers:
+        """The model itself, for what goes on with it: an export to ONNX."""
+        return self._towers
+
+    @property
     def weight_bytes(self) -> int:
         """Size of the weights in memory, text tower included."""
         return sum(value.nbytes for value in self._towers.model.state_dict().values())
