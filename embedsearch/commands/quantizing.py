@@ -46,6 +46,50 @@ def quantize(
     calibration: Annotated[
         int, typer.Option("--calibration", metavar="N", min=1, help="Photos to see ranges on.")
     ] = 64,
+    equalise: Annotated[
+        bool,
+        typer.Option(
+            "--equalise/--no-equalise", help="Even out the channels first, where that is possible."
+        ),
+    ] = True,
+    correct: Annotated[
+        bool,
+        typer.Option(
+            "--correct-biases/--no-correct-biases", help="Take out what rounding shifts on average."
+        ),
+    ] = True,
+    keep_float: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--keep-float",
+            metavar="N|LAYER|auto",
+            help="Leave layers in float32: the N most sensitive, or one by its name or a part of "
+            "it, or as many as --min-cosine takes. May be repeated.",
+        ),
+    ] = None,
+    min_cosine: Annotated[
+        float,
+        typer.Option("--min-cosine", metavar="C", min=0, max=1, help="For --keep-float auto."),
+    ] = 0.99,
+    sensitivity: Annotated[
+        bool,
+        typer.Option(
+            "--sensitivity", help="Quantise one layer at a time, and show what each loses."
+        ),
+    ] = False,
+    qat: Annotated[
+        int,
+        typer.Option(
+            "--qat", metavar="EPOCHS", min=0, help="Train with simulated 8 bits, on the photos."
+        ),
+    ] = 0,
+    qat_photos: Annotated[
+        int, typer.Option("--qat-photos", metavar="N", min=1, help="Photos of an epoch, at most.")
+    ] = 1024,
+    qat_rate: Annotated[
+        float,
+        typer.Option("--qat-rate", metavar="R", help="Largest step, as a share of each tensor."),
+    ] = 5e-4,
     measured_on: Annotated[
         Path | None,
         typer.Option(
@@ -64,12 +108,23 @@ def quantize(
       embedsearch quantize my-encoder --photos ~/Pictures --out my-encoder-int8
       embedsearch quantize my-encoder --photos ~/Pictures --out my-encoder-int8 \\
         --measure captions/captions.jsonl
-      embedsearch quantize timm:resnet18 --photos ~/Pictures --out resnet18-int8
+      embedsearch quantize timm:resnet18 --photos ~/Pictures --out resnet18-int8 --keep-float 3
+      embedsearch quantize my-encoder --photos ~/Pictures --out my-encoder-int8 --qat 2
     """
     from embedsearch.training.quantize import run
+    from embedsearch.training.quantize.qat import Training
 
     settings = run.Settings(
-        method=method.value, percentile=percentile, calibration=calibration, seed=seed
+        method=method.value,
+        percentile=percentile,
+        calibration=calibration,
+        equalise=equalise,
+        correct_biases=correct,
+        keep_float=tuple(keep_float or ()),
+        min_cosine=min_cosine,
+        sensitivity=sensitivity,
+        training=Training(epochs=qat, photos=qat_photos, rate=qat_rate),
+        seed=seed,
     )
     report = run.quantize(
         encoder,
@@ -88,12 +143,29 @@ def quantize(
 def _show(report: Report) -> None:
     from embedsearch.render.table import plain_table, show
 
+    if report.sensitivity is not None:
+        kept = set(report.kept_float)
+        show(
+            plain_table(
+                ["layer", "kind", "weights", "cosine lost", "runs in"],
+                [
+                    (
+                        layer.name,
+                        layer.kind,
+                        f"{layer.weights:,}",
+                        f"{layer.cosine_lost:.5f}",
+                        "float32" if layer.name in kept else "int8",
+                    )
+                    for layer in report.sensitivity
+                ],
+            )
+        )
     show(plain_table(["", "float32", "int8", "change"], _rows(report)))
 
 
 def _rows(report: Report) -> list[tuple[str, ...]]:
     size = report.size
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             "image tower",
             f"{size['float32'] / 1e6:.2f} MB",

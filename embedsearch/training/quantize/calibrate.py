@@ -12,9 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
+
+from embedsearch.training.quantize.graph import Graph
 
 Method = Literal["minmax", "percentile", "entropy"]
 PERCENTILE = 99.99
@@ -55,7 +57,7 @@ def activation_ranges(
     options = _OPTIONS[method] | ({"percentile": percentile} if method == "percentile" else {})
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "float32.onnx")
-        onnx.save(model, source)
+        onnx.save(_without_tail(model), source)
         with redirect_stdout(io.StringIO()):  # the library prints its histogram settings
             calibrator = create_calibrator(
                 source,
@@ -67,6 +69,31 @@ def activation_ranges(
             for start in range(0, len(squares), _AT_A_TIME):
                 calibrator.collect_data(_Photos(model, squares[start : start + _AT_A_TIME]))
             return calibrator.compute_data()
+
+
+def _without_tail(model: ModelProto) -> ModelProto:
+    """The model up to the last feature maps; what follows stays float32 and needs no ranges."""
+    cut = ModelProto()
+    cut.CopyFrom(model)
+    graph = Graph(cut)
+    tail = graph.tail()
+    if not tail:
+        return cut
+    kept = [node for node in graph.nodes if node.name not in tail]
+    ends = [n for node in kept for n in node.output if _reads_it(graph.readers.get(n, []), tail)]
+    for node in graph.nodes:
+        if node.name in tail:
+            cut.graph.node.remove(node)
+    del cut.graph.output[:]
+    cut.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ends
+    )
+    graph.drop_unused()
+    return cut
+
+
+def _reads_it(readers: Sequence[NodeProto], tail: set[str]) -> bool:
+    return any(reader.name in tail for reader in readers)
 
 
 class _Photos(CalibrationDataReader):

@@ -79,7 +79,8 @@ def _affine(
         made, opset_imports=graph.model.opset_import, ir_version=graph.model.ir_version
     )
     running = session(model)
-    name, _, *shape = running.get_inputs()[0].name, *running.get_inputs()[0].shape
+    entering = running.get_inputs()[0]
+    name, shape = entering.name, entering.shape[1:]
     at = [
         running.run(None, {name: np.full((1, *shape), value, np.uint8)})[0][0].astype(np.float64)
         for value in (0, 100, 255)

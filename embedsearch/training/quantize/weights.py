@@ -57,6 +57,37 @@ def rounded_weight(weight: NDArray[np.float32], depthwise: bool) -> NDArray[np.f
     return _rounded(weight, steps) * steps
 
 
+def safe_bounds(
+    whole: NDArray[np.int8], *, depthwise: bool
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """How far each weight in whole steps may move so that no two that meet leave 16 bits.
+
+    Lowest and highest, float32 in the shape of ``whole``. Half of :data:`SAFE_SUM` is safe for
+    any; where one is larger already, its neighbours are held to what it leaves.
+    """
+    if depthwise:
+        return (
+            np.full(whole.shape, RANGE[0], np.float32),
+            np.full(whole.shape, RANGE[1], np.float32),
+        )
+    group = neighbours(whole.shape)
+    rows = whole.astype(np.float32).reshape(-1, group)
+    low, high = -_highest(-rows), _highest(rows)
+    return (
+        np.maximum(low, RANGE[0]).reshape(whole.shape),
+        np.minimum(high, RANGE[1]).reshape(whole.shape),
+    )
+
+
+def _highest(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far the positive ones among weights that meet, (groups, weights), may go."""
+    half = np.float32(SAFE_SUM / 2)
+    top = np.maximum(rows.max(axis=1), half)
+    bounds = np.repeat(SAFE_SUM - top[:, None], rows.shape[1], axis=1)
+    bounds[np.arange(len(rows)), rows.argmax(axis=1)] = top
+    return bounds
+
+
 def neighbours(shape: tuple[int, ...]) -> int:
     """How many weights of a row, aligned, may meet in one sum of 16 bits."""
     inputs = int(np.prod(shape[1:]))
