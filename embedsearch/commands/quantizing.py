@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from embedsearch.training.quantize.run import Report
 
 
+class FormatChoice(StrEnum):
+    onnx = "onnx"
+    litert = "litert"
+
+
 class MethodChoice(StrEnum):
     minmax = "minmax"
     percentile = "percentile"
@@ -34,6 +39,10 @@ def quantize(
     out: Annotated[
         Path, typer.Option("--out", metavar="FOLDER", help="The encoder folder to write.")
     ],
+    format: Annotated[
+        FormatChoice,
+        typer.Option("--format", help="onnx: 8 bits; litert: float32 in a .tflite file."),
+    ] = FormatChoice.onnx,
     method: Annotated[
         MethodChoice, typer.Option("--method", help="How activations get their ranges.")
     ] = MethodChoice.percentile,
@@ -103,6 +112,9 @@ def quantize(
 ) -> None:
     """Make an encoder of 8-bit integers: smaller, faster on a CPU, nearly the same answers.
 
+    Written are one ONNX file (QDQ), the text tower where there is one, encoder.json, and
+    report.json with what was measured. The folder is what --encoder names from then on.
+
     \b
     Examples:
       embedsearch quantize my-encoder --photos ~/Pictures --out my-encoder-int8
@@ -110,11 +122,13 @@ def quantize(
         --measure captions/captions.jsonl
       embedsearch quantize timm:resnet18 --photos ~/Pictures --out resnet18-int8 --keep-float 3
       embedsearch quantize my-encoder --photos ~/Pictures --out my-encoder-int8 --qat 2
+      embedsearch quantize my-encoder --photos ~/Pictures --out my-encoder-litert --format litert
     """
     from embedsearch.training.quantize import run
     from embedsearch.training.quantize.qat import Training
 
     settings = run.Settings(
+        made="litert" if format is FormatChoice.litert else "int8",
         method=method.value,
         percentile=percentile,
         calibration=calibration,
@@ -160,7 +174,7 @@ def _show(report: Report) -> None:
                 ],
             )
         )
-    show(plain_table(["", "float32", "int8", "change"], _rows(report)))
+    show(plain_table(["", "float32", report.made, "change"], _rows(report)))
 
 
 def _rows(report: Report) -> list[tuple[str, ...]]:
@@ -169,13 +183,13 @@ def _rows(report: Report) -> list[tuple[str, ...]]:
         (
             "image tower",
             f"{size['float32'] / 1e6:.2f} MB",
-            f"{size['int8'] / 1e6:.2f} MB",
-            f"{size['int8'] / size['float32']:.2f} x",
+            f"{size[report.made] / 1e6:.2f} MB",
+            f"{size[report.made] / size['float32']:.2f} x",
         )
     ]
     times = report.milliseconds
-    for threads in times["int8"]:
-        before, after = times["float32"][threads], times["int8"][threads]
+    for threads in times[report.made]:
+        before, after = times["float32"][threads], times[report.made][threads]
         rows.append(
             (
                 f"a photo, {threads} thread{'s' if threads != '1' else ''}",
@@ -190,6 +204,6 @@ def _rows(report: Report) -> list[tuple[str, ...]]:
     ]
     if report.recall is not None:
         for figure, before in report.recall["float32"].items():
-            after = report.recall["int8"][figure]
+            after = report.recall[report.made][figure]
             rows.append((figure, f"{before:.3f}", f"{after:.3f}", f"{after - before:+.4f}"))
     return rows

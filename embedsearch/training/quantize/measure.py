@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto
 
 from embedsearch.encoders.base import Encoder
+from embedsearch.encoders.litert import litert_runner
 from embedsearch.errors import DataError
 from embedsearch.training.evaluate import evaluate_captions, evaluate_category
 from embedsearch.training.quantize.graph import session
 
 THREADS = (1, 2)
 _ROUNDS = 15
+_WARM_UP = 2
 WORST = 1.0
 """Percentile of the photos that agree least."""
 
@@ -36,24 +38,31 @@ def agreement(first: NDArray[np.float32], second: NDArray[np.float32]) -> dict[s
     }
 
 
-def milliseconds(models: Sequence[ModelProto], square: NDArray[np.uint8]) -> list[dict[str, float]]:
-    """Median time of a photo on one thread and on two, for each of the models.
+def milliseconds(files: Sequence[Path], square: NDArray[np.uint8]) -> list[dict[str, float]]:
+    """Median time of a photo on one thread and on two, for each of the towers in ``files``.
 
     They take turns, so that what else the machine does at the time falls on all alike.
     """
-    told: list[dict[str, float]] = [{} for _ in models]
+    told: list[dict[str, float]] = [{} for _ in files]
     for threads in THREADS:
-        running = [session(model, threads) for model in models]
-        times: list[list[float]] = [[] for _ in models]
-        for turn in range(_ROUNDS + 2):
-            for place, one in enumerate(running):
+        runs = [_runner(file, threads, square) for file in files]
+        times: list[list[float]] = [[] for _ in files]
+        for turn in range(_ROUNDS + _WARM_UP):
+            for place, run in enumerate(runs):
                 begun = time.perf_counter()
-                one.run(None, {one.get_inputs()[0].name: square[None]})
-                if turn >= 2:  # the first runs warm up
+                run()
+                if turn >= _WARM_UP:
                     times[place].append(1000 * (time.perf_counter() - begun))
         for place, taken in enumerate(times):
             told[place][str(threads)] = statistics.median(taken)
     return told
+
+
+def _runner(file: Path, threads: int, square: NDArray[np.uint8]) -> Callable[[], object]:
+    if file.suffix == ".tflite":
+        return litert_runner(file, threads, square)
+    running = session(onnx.load(file), threads)
+    return lambda: running.run(None, {running.get_inputs()[0].name: square[None]})
 
 
 def recall(path: Path, encoder: Encoder) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """ONNX operators in PyTorch: as many as image towers are made of.
 
-Each function takes what a node is given (tensors, or ``None`` for what is left out) and the node's
-attributes, and returns what it gives.
+Each function takes what a node is given and the node's attributes, and returns what it gives.
+Given are tensors, ``None`` for what is left out, and numpy arrays for shapes and for the constants
+of :data:`ARGUED` operators: these are no part of what is computed, and must not be traced.
 """
 
 from __future__ import annotations
@@ -9,10 +10,28 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+ARGUED = frozenset(
+    [
+        "Clip",
+        "Slice",
+        "Pad",
+        "Reshape",
+        "Expand",
+        "Squeeze",
+        "Unsqueeze",
+        "Gather",
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceMax",
+        "ReduceL2",
+    ]
+)
+"""Operators whose constant inputs, but for the first, are arguments rather than values."""
 Operator = Callable[[list[Any], Mapping[str, Any]], Any]
 _DTYPES = {1: torch.float32, 2: torch.uint8, 6: torch.int32, 7: torch.int64, 11: torch.float64}
 
@@ -134,11 +153,27 @@ def _squeeze(given: list[Any], about: Mapping[str, Any]) -> Tensor:
     return squeezed
 
 
-def _unsqueeze(given: list[Any], about: Mapping[str, Any]) -> Tensor:
-    tensor: Tensor = given[0]
+def _unsqueeze(given: list[Any], about: Mapping[str, Any]) -> Any:
+    tensor = given[0]
     for axis in sorted(about["axes"] if len(given) < 2 else given[1].tolist()):
-        tensor = tensor.unsqueeze(axis)
+        shape = isinstance(tensor, np.ndarray)
+        tensor = np.expand_dims(tensor, axis) if shape else tensor.unsqueeze(axis)
     return tensor
+
+
+def _gather(given: list[Any], about: Mapping[str, Any]) -> Any:
+    values, places = given[0], np.asarray(given[1])
+    axis = about.get("axis", 0)
+    if isinstance(values, np.ndarray):
+        return np.take(values, places, axis)
+    taken = values.index_select(axis, torch.from_numpy(places.reshape(-1)).to(values.device))
+    return taken.reshape(*values.shape[:axis], *places.shape, *values.shape[axis + 1 :])
+
+
+def _concat(given: list[Any], about: Mapping[str, Any]) -> Any:
+    if isinstance(given[0], np.ndarray):
+        return np.concatenate(given, about["axis"])
+    return torch.cat(given, about["axis"])
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Operator:
@@ -196,7 +231,7 @@ OPERATORS: dict[str, Operator] = {
     "Pow": _binary(lambda one, other: one**other),
     "Max": _binary(torch.maximum),
     "Min": _binary(torch.minimum),
-    "Concat": lambda given, about: torch.cat(given, about["axis"]),
+    "Concat": _concat,
     "Cast": lambda given, about: given[0].to(_DTYPES[about["to"]]),
     "Transpose": lambda given, about: given[0].permute(about["perm"]),
     "Reshape": _reshape,
@@ -204,16 +239,8 @@ OPERATORS: dict[str, Operator] = {
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Expand": _expand,
-    "Shape": lambda given, about: torch.tensor(tuple(given[0].shape)),
-    "Gather": lambda given, about: (
-        given[0]
-        .index_select(about.get("axis", 0), given[1].reshape(-1))
-        .reshape(
-            *given[0].shape[: about.get("axis", 0)],
-            *given[1].shape,
-            *given[0].shape[about.get("axis", 0) + 1 :],
-        )
-    ),
+    "Shape": lambda given, about: np.array(given[0].shape, np.int64),
+    "Gather": _gather,
     "Slice": _slice,
     "Pad": _pad,
     "ReduceMean": _reduce(lambda tensor, axes, keep: tensor.mean(axes, keepdim=keep)),

@@ -8,31 +8,39 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
-from onnxruntime.quantization.calibrate import TensorsData
 
+from embedsearch.encoders import registry
 from embedsearch.encoders.folder import EncoderFolder
-from embedsearch.encoders.onnx import IMAGE, OnnxEncoder
+from embedsearch.encoders.onnx import IMAGE
+from embedsearch.encoders.registry import LITERT_IMAGE
 from embedsearch.render.wording import counted
+from embedsearch.training.litert import to_litert
 from embedsearch.training.quantize import measure
 from embedsearch.training.quantize.biases import correct_biases
 from embedsearch.training.quantize.calibrate import PERCENTILE, Method, activation_ranges
 from embedsearch.training.quantize.entry import fold_entry
 from embedsearch.training.quantize.equalise import equalise
-from embedsearch.training.quantize.graph import Graph, embed, prepare, quiet
+from embedsearch.training.quantize.graph import Graph, prepare, quiet
+from embedsearch.training.quantize.islands import choose, needs_sensitivity
 from embedsearch.training.quantize.photos import find_photos, part, squares
 from embedsearch.training.quantize.qat import Training, train
-from embedsearch.training.quantize.sensitivity import Layer, named, sensitivity
-from embedsearch.training.quantize.source import as_folder, read_image_tower, write_folder
+from embedsearch.training.quantize.sensitivity import Layer, sensitivity
+from embedsearch.training.quantize.source import (
+    as_folder,
+    check_out,
+    read_image_tower,
+    write_folder,
+)
 from embedsearch.training.quantize.static import quantize_graph
 
+Made = Literal["int8", "litert"]
 REPORT = "report.json"
-AUTO = "auto"
-NOTE = "8-bit weights"
+FLOAT32 = "float32"
+INT8: Made = "int8"
+LITERT: Made = "litert"
 Say = Callable[[str], object]
 
 
@@ -40,6 +48,8 @@ Say = Callable[[str], object]
 class Settings:
     """All that decides how the quantised tower comes out, beside encoder and photos."""
 
+    made: Made = INT8
+    """What is to become of the tower."""
     method: Method = "percentile"
     percentile: float = PERCENTILE
     calibration: int = 64
@@ -63,11 +73,12 @@ class Report:
 
     encoder: str
     out: str
+    made: str
+    """``int8`` or ``litert``, which is float32."""
     settings: dict[str, Any]
-    calibrated_on: int
-    """Photos."""
     compared_on: int
-    """Photos; others, unless there are too few."""
+    """Photos; others than those calibrated on, unless there are too few."""
+    calibrated_on: int = 0
     evened_out: int = 0
     """Tensors between layers."""
     kept_float: list[str] = field(default_factory=list)
@@ -76,7 +87,7 @@ class Report:
     epochs: list[float] = field(default_factory=list)
     """1 - cosine to the float32 tower in each epoch of training."""
     size: dict[str, int] = field(default_factory=dict)
-    """Bytes of the image tower, ``float32`` and ``int8``."""
+    """Bytes of the image tower, of the float32 one and of what was made of it."""
     milliseconds: dict[str, dict[str, float]] = field(default_factory=dict)
     """For a photo, by kind and number of threads."""
     agreement: dict[str, float] = field(default_factory=dict)
@@ -98,22 +109,33 @@ def quantize(
     Raises :class:`~embedsearch.errors.EncoderError` and :class:`~embedsearch.errors.DataError`.
     """
     quiet()
+    check_out(spec, out)
     found = find_photos(photos, settings.seed)
     with tempfile.TemporaryDirectory() as scratch:
         source = as_folder(spec, Path(scratch, "float32"))
         float32 = read_image_tower(source)
         seen_on, compared_on = part(found, settings.calibration)
-        report = Report(spec, str(out), asdict(settings), len(seen_on), len(compared_on))
-        int8 = _quantised(float32, source, seen_on, found, settings, report, say)
-        written = write_folder(source, out, {IMAGE: int8.SerializeToString()}, NOTE)
+        report = Report(spec, str(out), settings.made, asdict(settings), len(compared_on))
+        if settings.made == LITERT:
+            say("converting to LiteRT, in float32")
+            tower = to_litert(prepare(float32), source.input_size)
+            name, note = LITERT_IMAGE, "for LiteRT"
+        else:
+            int8 = _quantised(float32, source, seen_on, found, settings, report, say)
+            name, tower, note = IMAGE, int8.SerializeToString(), "8-bit weights"
+        written = write_folder(source, out, {name: tower}, note)
         say(f"comparing on {counted(len(compared_on), 'photo')}")
-        _compare(report, float32, int8, squares(compared_on, source))
+        compared = squares(compared_on, source)
+        pair = registry.load(str(source.path)), registry.load(str(out))
+        report.size = {FLOAT32: (source.path / IMAGE).stat().st_size, settings.made: len(tower)}
+        report.agreement = measure.agreement(*(one.encode_images(compared) for one in pair))
+        files = [source.path / IMAGE, written.path / name]
+        times = measure.milliseconds(files, compared[0])
+        report.milliseconds = dict(zip((FLOAT32, settings.made), times, strict=True))
         if measured_on is not None:
             say(f"measuring on {measured_on}")
-            report.recall = {
-                kind: measure.recall(measured_on, OnnxEncoder(one.path, spec=shown))
-                for kind, one, shown in (("float32", source, spec), ("int8", written, str(out)))
-            }
+            figures = [measure.recall(measured_on, one) for one in pair]
+            report.recall = dict(zip((FLOAT32, settings.made), figures, strict=True))
     text = json.dumps(asdict(report), indent=2) + "\n"
     (written.path / REPORT).write_text(text, encoding="utf-8")
     return report
@@ -130,6 +152,7 @@ def _quantised(
 ) -> ModelProto:
     """All that is done to the image tower."""
     prepared = prepare(float32)
+    report.calibrated_on = len(seen_on)
     say(f"calibrating on {counted(len(seen_on), 'photo')}")
     seen = squares(seen_on, source)
     grey = fold_entry(Graph(prepared))
@@ -141,9 +164,13 @@ def _quantised(
         quantised = quantize_graph(prepared, ranges, grey=grey, keep_float=kept)
         return correct_biases(quantised, prepared, seen) if settings.correct_biases else quantised
 
-    chooser = _Chooser(prepared, ranges, grey, seen, settings, say)
-    report.kept_float = chooser.choose(made)
-    report.sensitivity = chooser.layers
+    wanted = settings.keep_float
+    if settings.sensitivity or needs_sensitivity(wanted):
+        say("quantising one layer at a time")
+        report.sensitivity = sensitivity(prepared, ranges, seen, grey)
+    report.kept_float = choose(
+        prepared, seen, wanted, report.sensitivity or [], settings.min_cosine, made, say
+    )
     int8 = made(report.kept_float)
     if settings.training.epochs:
         told = partial(_tell_epoch, report, say)
@@ -154,49 +181,3 @@ def _quantised(
 def _tell_epoch(report: Report, say: Say, epoch: int, epochs: int, loss: float) -> None:
     say(f"epoch {epoch} of {epochs}: 1 - cosine {loss:.4f}")
     report.epochs.append(loss)
-
-
-class _Chooser:
-    """Decides which layers stay float32."""
-
-    def __init__(
-        self,
-        prepared: ModelProto,
-        ranges: TensorsData,
-        grey: int | None,
-        seen: Sequence[NDArray[np.uint8]],
-        settings: Settings,
-        say: Say,
-    ) -> None:
-        self._prepared, self._seen, self._settings, self._say = prepared, seen, settings, say
-        wanted = settings.keep_float
-        self.layers: list[Layer] | None = None
-        if settings.sensitivity or any(one == AUTO or one.isdigit() for one in wanted):
-            self._say("quantising one layer at a time")
-            self.layers = sensitivity(prepared, ranges, seen, grey)
-
-    def choose(self, made: Callable[[Collection[str]], ModelProto]) -> list[str]:
-        """Names of the layers; ``made`` quantises all but those it is given."""
-        wanted = self._settings.keep_float
-        names = [one for one in wanted if one != AUTO and not one.isdigit()]
-        kept = named(Graph(self._prepared), names)
-        ranked = [layer.name for layer in self.layers or () if layer.name not in kept]
-        kept += ranked[: max((int(one) for one in wanted if one.isdigit()), default=0)]
-        if AUTO in wanted:
-            expected = embed(self._prepared, self._seen)
-            for name in [*(name for name in ranked if name not in kept), None]:
-                mean = measure.agreement(expected, embed(made(kept), self._seen))["mean"]
-                self._say(f"{counted(len(kept), 'layer')} in float32: cosine {mean:.4f}")
-                if mean >= self._settings.min_cosine or name is None:
-                    break
-                kept.append(name)
-        return kept
-
-
-def _compare(
-    report: Report, float32: ModelProto, int8: ModelProto, seen: Sequence[NDArray[np.uint8]]
-) -> None:
-    report.size = {"float32": float32.ByteSize(), "int8": int8.ByteSize()}
-    report.agreement = measure.agreement(embed(float32, seen), embed(int8, seen))
-    times = measure.milliseconds([float32, int8], seen[0])
-    report.milliseconds = dict(zip(("float32", "int8"), times, strict=True))

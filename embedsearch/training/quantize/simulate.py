@@ -18,7 +18,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from embedsearch.errors import DataError
-from embedsearch.training.quantize.operators import OPERATORS
+from embedsearch.training.quantize.operators import ARGUED, OPERATORS
 from embedsearch.training.quantize.weights import safe_bounds
 
 _TRAINED = ("Conv", "Gemm", "MatMul")
@@ -52,6 +52,7 @@ class OnnxModule(nn.Module):
             for node in self.nodes
         }
         self.constants: dict[str, Tensor] = {}
+        self._arguments: dict[str, NDArray[Any]] = {}
         self._names: dict[str, str] = {}
         arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
         self._take_in(arrays)
@@ -77,13 +78,15 @@ class OnnxModule(nn.Module):
             elif name in steps or (name in trained and array.dtype == np.float32):
                 self._parameter(name, array)
             else:
-                self.constants[name] = torch.from_numpy(array.copy())
+                self._constant(name, array)
         for node in self.nodes:
             if node.op_type == "Constant":
                 value = helper.get_attribute_value(node.attribute[0])
-                self.constants[node.output[0]] = torch.from_numpy(
-                    numpy_helper.to_array(value).copy()
-                )
+                self._constant(node.output[0], numpy_helper.to_array(value))
+
+    def _constant(self, name: str, array: NDArray[Any]) -> None:
+        self._arguments[name] = array
+        self.constants[name] = torch.from_numpy(array.copy())
 
     def _take_quantised(
         self, name: str, whole: NDArray[Any], arrays: dict[str, NDArray[Any]]
@@ -166,17 +169,22 @@ class OnnxModule(nn.Module):
                 return self._dequantised(node)
             zero = self.constants[node.input[2]].float()
             return (known[node.input[0]].float() - zero) * self.value(node.input[1])
-        given = [self._given(name, known) for name in node.input]
+        argued = node.op_type in ARGUED
+        given = [
+            self._given(name, known, argument=argued and place > 0)
+            for place, name in enumerate(node.input)
+        ]
         return OPERATORS[node.op_type](given, self._attributes[id(node)])
 
-    def _given(self, name: str, known: dict[str, Any]) -> Any:
+    def _given(self, name: str, known: dict[str, Any], *, argument: bool) -> Any:
         if not name:
             return None
         if name in known:
             return known[name]
         if name in self._names:
             return self.value(name)
-        return self.constants[name].to(self.value(next(iter(self._names))).device)
+        array = self._arguments[name]
+        return array if argument or array.dtype == np.int64 else self.constants[name]
 
     def _quantise(self, node: NodeProto, values: Tensor) -> Tensor:
         zero = self.constants[node.input[2]].float()

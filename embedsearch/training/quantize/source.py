@@ -41,6 +41,15 @@ def as_folder(spec: str, scratch: Path) -> EncoderFolder:
     )
 
 
+def check_out(spec: str, out: Path) -> None:
+    """Raise :class:`~embedsearch.errors.EncoderError` where ``out`` is what is read from, or no
+    folder can be made there."""
+    if out.resolve() == Path(spec).expanduser().resolve():
+        raise EncoderError(f"{out} is the float32 encoder itself; name another folder with --out")
+    if out.exists() and not out.is_dir():
+        raise EncoderError(f"{out} is no folder; name one with --out")
+
+
 def read_image_tower(about: EncoderFolder) -> ModelProto:
     """The image tower of a folder. Raises :class:`~embedsearch.errors.EncoderError`."""
     path = about.path / IMAGE
@@ -55,11 +64,8 @@ def write_folder(
 ) -> EncoderFolder:
     """Write an encoder that is like ``source`` but for its image tower: ``files`` by name.
 
-    The text tower is copied, ``note`` is added to the description. Raises
-    :class:`~embedsearch.errors.EncoderError` where ``out`` is the source itself.
+    The text tower is copied, ``note`` is added to the description.
     """
-    if out.resolve() == source.path.resolve():
-        raise EncoderError(f"{out} is the float32 encoder itself; name another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (out / name).write_bytes(content)
