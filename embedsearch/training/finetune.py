@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from embedsearch.training.checkpoints import History
 from embedsearch.training.data import Photo
 from embedsearch.training.finetune_report import NEIGHBOURS, Outcome, slug, write_report
 from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
+from embedsearch.training.guesses import Guesses, guess, read_class_names
 from embedsearch.training.held_out import SCORE, Eye, Figures
 from embedsearch.training.interpolation import choose, interpolate, parse_share, weights_of
 from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
-from embedsearch.training.objective import INFO_NCE, VIEWS, Objective
+from embedsearch.training.objective import GUESSES, INFO_NCE, VIEWS, Objective
 from embedsearch.training.photo_lists import read_photo_list, split, thinned
 from embedsearch.training.pictures import draw_neighbours
 from embedsearch.training.probe import fit_probe
@@ -205,6 +206,8 @@ class Run:
             mixes=self.looks.augmentation.mixes if recipe.optimisation.epochs else (),
             attack=attack,
             attack_share=adversarial.weight,
+            guesses=self._guesses() if GUESSES in weights else None,
+            places=self._plan(weights).places,
             seed=recipe.optimisation.seed,
         )
         # The encoder is where it belongs already, which under torchrun may be several places.
@@ -216,17 +219,7 @@ class Run:
         recipe, settings = self.recipe, self.recipe.optimisation
         if not settings.epochs:
             return History()
-        labels = self.labels[self.kept]
-        plan = Plan(
-            self.photos,
-            self.labels,
-            self._captioned(objective),
-            self.kept[labels >= 0],
-            settings.batch,
-            settings.captioned,
-            recipe.balance.sampling,
-            settings.seed,
-        )
+        plan = self._plan(objective.weights)
         batches = Batches(
             plan,
             self.looks,
@@ -256,10 +249,32 @@ class Run:
         self.eye = replace(self.eye, looks=self.looks)
         return history
 
-    def _captioned(self, objective: Objective) -> NDArray[np.int64]:
-        """Photos with captions, where a loss can use them."""
-        uses = {INFO_NCE, VIEWS} & set(objective.weights)
-        return self.kept[self.labels[self.kept] < 0] if uses else self.kept[:0]
+    def _plan(self, losses: Collection[str]) -> Plan:
+        settings, labels = self.recipe.optimisation, self.labels[self.kept]
+        # Photos with captions only, where a loss can use them.
+        uses = {INFO_NCE, VIEWS, GUESSES} & set(losses)
+        return Plan(
+            self.photos,
+            self.labels,
+            self.kept[labels < 0] if uses else self.kept[:0],
+            self.kept[labels >= 0],
+            settings.batch,
+            settings.captioned,
+            self.recipe.balance.sampling,
+            settings.seed,
+        )
+
+    def _guesses(self) -> Guesses | None:
+        data, freeze = self.recipe.data, self.recipe.freeze
+        if data.classifier is None or data.class_names is None:
+            return None
+        return guess(
+            data.classifier,
+            read_class_names(Path(data.class_names).expanduser()),
+            [photo.file for photo in self.photos],
+            cache=Path(freeze.cache).expanduser() if freeze.cache else self.out / TRAINING,
+            progress=self.progress,
+        )
 
     def _standardise(self) -> None:
         """Let a new head see what features are like before it learns."""

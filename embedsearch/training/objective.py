@@ -8,23 +8,26 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch.nn.functional import log_softmax, one_hot
 
 from embedsearch.errors import DataError
 from embedsearch.training import distributed
 from embedsearch.training.adversarial import Attack, PixelScale, drift, frozen_statistics
 from embedsearch.training.augment import Mix, mix_batch
 from embedsearch.training.batches import Batch
+from embedsearch.training.guesses import Guesses
 from embedsearch.training.heads import MAX_SCALE
 from embedsearch.training.losses import LOSSES, grouped_info_nce, make_loss, takes_shares
 from embedsearch.training.recipe import Loss
 from embedsearch.training.trainable import TrainableEncoder, copied
 
-INFO_NCE, VIEWS = "info-nce", "views"
+INFO_NCE, VIEWS, GUESSES = "info-nce", "views", "guesses"
 ALL_LOSSES = {
     INFO_NCE: "photos against their captions, or names of their labels",
     VIEWS: "two looks at a photo, or two photos of a label, near one another",
+    GUESSES: "photos against names, in the shares that a classifier guesses",
     **LOSSES,
 }
 """What ``--loss`` can name."""
@@ -46,10 +49,13 @@ class Objective(nn.Module):
         mixes: tuple[Mix, ...] = (),
         attack: Attack | None = None,
         attack_share: float = 0.5,
+        guesses: Guesses | None = None,
+        places: Callable[[int], NDArray[np.int64]] | None = None,
         seed: int = 0,
     ) -> None:
         """``weights`` are names in :data:`ALL_LOSSES` and how much each counts; ``first_stage`` is
-        where batches enter the network. Raises :class:`~embedsearch.errors.DataError`."""
+        where batches enter the network; ``guesses`` are about all photos, of which ``places`` gives
+        those of a step. Raises :class:`~embedsearch.errors.DataError`."""
         super().__init__()
         self.encoder = encoder
         self.weights, self.settings = dict(weights), settings
@@ -57,13 +63,14 @@ class Objective(nn.Module):
             {
                 name: _label_loss(name, encoder.dim, classes, settings, class_weights)
                 for name in weights
-                if name not in (INFO_NCE, VIEWS)
+                if name not in (INFO_NCE, VIEWS, GUESSES)
             }
         )
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / settings.temperature)))
         self._classes, self._first, self._seed = classes, first_stage, seed
         self._mixes, self._attack, self._attack_share = mixes, attack, attack_share
         self._scale = PixelScale(encoder.mean, encoder.std)
+        self._guesses, self._places = guesses, places
         # Not a part of what is trained or saved.
         self._before = [copied(encoder).requires_grad_(False).eval()] if settings.keep else []
         self._check()
@@ -104,6 +111,8 @@ class Objective(nn.Module):
             even = torch.ones_like(batch.weights)
             near = 1 / self.settings.view_temperature
             parts[VIEWS] = grouped_info_nce(pictures, gathered, batch.groups, near, even)
+        if GUESSES in self.weights:
+            parts[GUESSES] = self._guessed(pictures, batch.step)
         has = batch.labels >= 0
         for name, loss in self.losses.items():
             if has.any():
@@ -119,6 +128,15 @@ class Objective(nn.Module):
             parts["keep"] = (1 - (mine * there).sum(1)).mean()
             total = total + self.settings.keep * parts["keep"]
         return total, {name: part.item() for name, part in parts.items()}
+
+    def _guessed(self, pictures: Tensor, step: int) -> Tensor:
+        """Cross-entropy between the guessed shares of classes and how near their names are."""
+        guesses, places = cast(Guesses, self._guesses), cast(Any, self._places)(step)
+        rng = np.random.default_rng([self._seed, 7, step])
+        names = cast(nn.Module, self.encoder.text)(guesses.prompts(rng))
+        shares = torch.from_numpy(guesses.shares[places].astype(np.float32)).to(pictures.device)
+        scale = self.log_scale.exp().clamp(max=MAX_SCALE)
+        return -(shares * log_softmax(scale * pictures @ names.T, dim=1)).sum(1).mean()
 
     def _mixed(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Photos of a batch laid over one another, where the policy says so."""
@@ -136,10 +154,16 @@ class Objective(nn.Module):
             return self._attack(drift(self.encoder.image, images), images, self._scale, seed)
 
     def _check(self) -> None:
-        if INFO_NCE in self.weights and self.encoder.text is None:
+        for name in (INFO_NCE, GUESSES):
+            if name in self.weights and self.encoder.text is None:
+                raise DataError(
+                    f"{name} sets photos against texts, and this encoder has no text tower; give "
+                    "it one with --text FOLDER, or take another loss"
+                )
+        if GUESSES in self.weights and self._guesses is None:
             raise DataError(
-                "info-nce sets photos against texts, and this encoder has no text tower; give it "
-                "one with --text FOLDER, or take another loss"
+                "guesses needs a classifier and the names of its classes: "
+                "--set data.classifier=litert:FILE --set data.class_names=FILE"
             )
         if self._mixes and not all(takes_shares(name) for name in self.weights):
             raise DataError(

@@ -49,6 +49,10 @@ class Data:
     text_check: str | None = None
     """JSON lines with captions, not trained on: whether text search survives is measured there."""
     augmentation: str = "standard"
+    classifier: str | None = None
+    """For the loss ``guesses``: a classifier that says what the photos show, as ``litert:FILE``."""
+    class_names: str | None = None
+    """The names of its classes: a file with a class a line, its names parted by commas."""
 
 
 @dataclass(frozen=True)
