@@ -133,7 +133,7 @@ class Run:
         if model.norm not in ("frozen", "batch"):
             raise DataError(f"norm is frozen or batch, not {model.norm!r}")
         encoder.image.frozen_norm = encoder.image.frozen_norm and model.norm == "frozen"
-        self.is_new = model.scratch or model.text is not None or bool(model.dim)
+        self.is_new = model.scratch or model.text is not None or encoder.has_new_head
         self.first = 0 if freeze.until is None else encoder.image.stage_number(freeze.until)
         self.encoder: TrainableEncoder = encoder.to(self.device)
         encoder.image.to(memory_format=torch.channels_last)
@@ -250,7 +250,7 @@ class Run:
     def _standardise(self) -> None:
         """Let a new head see what features are like before it learns."""
         head = self.encoder.image.head
-        if not self.is_new or not isinstance(head, FeatureHead):
+        if not self.encoder.has_new_head or not isinstance(head, FeatureHead):
             return
         rng = np.random.default_rng(self.recipe.optimisation.seed)
         places = np.sort(rng.permutation(self.kept)[:_STANDARDISED])
