@@ -21,12 +21,15 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from browser import CHROMIUM, QUIET, Browser
 
 from embedsearch.commands.demo_pictures import make_pictures
+from embedsearch.images.decode import decode
 from embedsearch.index import Index
+from embedsearch.training.augment_sheet import draw_sheet
 
 DOCS = Path(__file__).parent
 EMBEDSEARCH = str(Path(sys.executable).with_name("embedsearch"))
 SEEN = ("--allow-file-access-from-files", "--virtual-time-budget=5000")
 MOUSE = "primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4"
+AUGMENTED = ("animals/cat.jpg", "food/coffee.jpg", "space/rocket.jpg")
 QUALITY = 82
 """Of the WebP."""
 FRAME = """<body style="margin: 0">
@@ -58,8 +61,18 @@ def main() -> None:
                 DOCS / "images/clusters.webp",
                 (640, round(640 * strips.height / strips.width)),
             )
+        take_augmentations(folder / "demo/photos", DOCS / "images/augmentations.webp")
         run(folder, "map", "--out", str(page))
         take_map(page, DOCS / "images/map.webp", 1280, 800)
+
+
+def take_augmentations(photos: Path, out: Path) -> None:
+    """What a policy does to three of the demo's photos."""
+    pictures = [decode(photos / name, 224).pixels for name in AUGMENTED]
+    sheet = photos.parent / "augmentations.png"
+    draw_sheet(pictures, "strong + hardy", sheet)
+    with Image.open(sheet) as drawn:
+        keep(drawn, out, (1100, round(1100 * drawn.height / drawn.width)))
 
 
 def made(folder: Path, *command: str) -> Path:

@@ -71,7 +71,7 @@ def test_weights_and_repeats_of_pictures_are_the_same_to_a_probe() -> None:
     weighted = fit_probe(rows, labels, classes=2, balance="inverse").probabilities(rows)
     thrice = np.concatenate([np.arange(30), *[np.arange(30, 40)] * 3])
     # The weights have the mean 1 over classes: 0.5 and 1.5, so a picture counts half.
-    repeated = fit_probe(rows[thrice], labels[thrice], classes=2, inverse_regularisation=50.0)
+    repeated = fit_probe(rows[thrice], labels[thrice], classes=2, inverse_regularisation=5.0)
     np.testing.assert_allclose(weighted, repeated.probabilities(rows), atol=5e-3)
 
 
@@ -79,6 +79,12 @@ def test_classes_that_adasyn_leaves_as_they_are_are_told() -> None:
     rows = np.eye(8, dtype=np.float32)[TRAINED[1]] + TRAINED[0] * 0.05
     probe = fit_probe(rows, TRAINED[1], classes=3, balance="adasyn")
     assert probe.untouched == (1, 2)
+
+
+def test_classes_of_one_or_two_pictures_are_fitted_without_complaint() -> None:
+    rows = np.eye(8, dtype=np.float32)
+    probe = fit_probe(rows, np.array([0, 0, 1, 2, 3, 4, 5, 6]), classes=7)
+    assert probe.predict(rows).tolist() == [0, 0, 1, 2, 3, 4, 5, 6]
 
 
 def test_what_cannot_be_fitted_is_explained() -> None:

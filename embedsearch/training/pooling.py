@@ -22,15 +22,22 @@ class Pool(nn.Module):
         return POOLINGS[self.name](maps)
 
 
+LEAST_POWER, MOST_POWER = 1.0, 10.0
+"""From the average to nearly the maximum; a larger power would overflow, a smaller one favour what
+is small."""
+
+
 class LearnedGem(nn.Module):
-    """Generalised mean with a learned power (Radenović et al., 2018, equation 3)."""
+    """Generalised mean with a learned power (Radenović et al., 2018, equation 3), which stays
+    between :data:`LEAST_POWER` and :data:`MOST_POWER`. Computed in float32."""
 
     def __init__(self, power: float = GEM_POWER) -> None:
         super().__init__()
         self.power = nn.Parameter(torch.tensor(power))
 
     def forward(self, maps: Tensor) -> Tensor:
-        return gem(maps, cast(float, self.power))
+        power = self.power.clamp(LEAST_POWER, MOST_POWER)
+        return gem(maps.float(), cast(float, power))
 
 
 def make_pool(name: str) -> nn.Module:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from embedsearch.encoders.base import Embeddings
 from embedsearch.errors import DataError, MissingExtraError
 from embedsearch.training.balance import (
+    BETA,
     NEIGHBOURS,
     Labels,
     class_weights,
@@ -47,8 +48,9 @@ BALANCES: dict[str, str] = {
 }
 """Ways to balance a probe, and what each does. Bagging and boosting are imbalanced-learn's
 ``BalancedBaggingClassifier`` and ``RUSBoostClassifier`` (Seiffert et al., 2010)."""
-INVERSE_REGULARISATION = 100.0
-"""scikit-learn's C. Unit vectors need weights that are larger than its default of 1 allows."""
+INVERSE_REGULARISATION = 10.0
+"""scikit-learn's C. Of unit vectors a probe with its default, 1, answers hardly anything but common
+classes; at 100 it recognises no more than at 10 (docs/imbalance.md)."""
 ESTIMATORS = 10
 _MOST_STEPS = 1000
 
@@ -83,13 +85,14 @@ def fit_probe(
     seed: int = 0,
     inverse_regularisation: float = INVERSE_REGULARISATION,
     neighbours: int = NEIGHBOURS,
+    beta: float = BETA,
     names: Sequence[str] = (),
 ) -> Probe:
     """Fit a logistic regression to unit vectors (N, dim) and labels below ``classes``.
 
     Raises :class:`~embedsearch.errors.DataError` for fewer than two classes, an unknown
     ``balance``, or classes too small for SMOTE and ADASYN with ``neighbours``; ``names`` of the
-    classes are for the message.
+    classes are for the message. ``beta`` is that of the effective number.
     """
     if balance not in BALANCES:
         raise DataError(f"there is no balance {balance!r}; there are {', '.join(BALANCES)}")
@@ -98,7 +101,7 @@ def fit_probe(
     weights = None
     untouched: tuple[int, ...] = ()
     if balance in ("inverse", "effective"):
-        weights = class_weights(labels, classes, balance)[labels]
+        weights = class_weights(labels, classes, balance, beta)[labels]
     elif balance in ("balanced", "over", "under"):
         places = draw_places(labels, balance, seed)
         embeddings, labels = embeddings[places], labels[places]
@@ -108,13 +111,11 @@ def fit_probe(
         )
         embeddings, labels, untouched = made.embeddings, made.labels, made.untouched
     classifier = _classifier(balance, inverse_regularisation, seed)
+    told = {} if weights is None else {"sample_weight": weights}
     with warnings.catch_warnings():
         # Few pictures a class are what we are about; they are no regression problem.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        if balance in ("bagging", "boosting"):
-            classifier.fit(embeddings, labels)
-        else:
-            classifier.fit(embeddings, labels, sample_weight=weights)
+        classifier.fit(embeddings, labels, **told)
     return Probe(classes, classifier, untouched)
 
 
