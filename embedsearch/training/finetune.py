@@ -65,12 +65,17 @@ class Run:
         self.threads = workers(recipe.optimisation.threads)
         self._read_photos()
         self._load(device)
-        self._prepare_looks()
+        if distributed.ranks().world == 1:  # several agree first on who keeps what
+            self._prepare_looks()
 
     def finetune(self, *, resume: bool = False) -> Outcome:
         """Train, measure before and after, and write the encoder with its report."""
         started = time.monotonic()
         with distributed.joined(self.device) as me:
+            if me.world > 1:
+                distributed.place(self.encoder, self.device, self.recipe.optimisation.strategy)
+                with distributed.main_first():
+                    self._prepare_looks()
             self._standardise()
             objective = self._objective()
             before_weights = weights_of(self.encoder)
@@ -135,7 +140,9 @@ class Run:
         encoder.image.frozen_norm = encoder.image.frozen_norm and model.norm == "frozen"
         self.is_new = model.scratch or model.text is not None or encoder.has_new_head
         self.first = 0 if freeze.until is None else encoder.image.stage_number(freeze.until)
-        self.encoder: TrainableEncoder = encoder.to(self.device)
+        self.encoder: TrainableEncoder = encoder
+        if distributed.ranks().world == 1:
+            encoder.to(self.device)
         encoder.image.to(memory_format=torch.channels_last)
         if freeze.cache is not None and not (self.first and encoder.image.sequential):
             raise DataError(
@@ -199,7 +206,9 @@ class Run:
             attack_share=adversarial.weight,
             seed=recipe.optimisation.seed,
         )
-        objective.to(self.device)
+        # The encoder is where it belongs already, which under torchrun may be several places.
+        objective.losses.to(self.device)
+        objective.log_scale.data = objective.log_scale.data.to(self.device)
         return objective
 
     def _train(self, objective: Objective, resume: bool) -> History:
@@ -240,7 +249,11 @@ class Run:
             score=SCORE,
             tell=self.tell,
         )
-        return loop.run(resume=resume)
+        history = loop.run(resume=resume)
+        self.encoder = objective.encoder  # FSDP leaves another one
+        self.looks = replace(self.looks, encoder=self.encoder)
+        self.eye = replace(self.eye, looks=self.looks)
+        return history
 
     def _captioned(self, objective: Objective) -> NDArray[np.int64]:
         """Photos with captions, where a loss can use them."""
