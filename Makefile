@@ -27,6 +27,7 @@ bench: $(READY)  ## run the benchmarks; DATA=FOLDER holds captions/captions.json
 	$(BIN)/python benchmarks/cold_query.py
 	$(BIN)/python benchmarks/throughput.py $(if $(DATA),--captions $(DATA)/captions/captions.jsonl)
 	$(BIN)/python benchmarks/rescan.py
+	$(BIN)/python benchmarks/encoder_cost.py
 	$(if $(DATA),$(BIN)/python benchmarks/duplicates.py $(DATA))
 	$(if $(DATA),$(BIN)/python benchmarks/clusters.py $(DATA))
 	$(if $(DATA),$(BIN)/python benchmarks/maps.py $(DATA))

@@ -164,6 +164,22 @@ class IndexInfo:
     bytes_on_disk: int
     last_run: dict[str, Any] | None
     failures: tuple[Failure, ...] = ()
+    newer: dict[str, str] = field(default_factory=dict)
+    """By the id of an encoder of the index, the id of what its spec names now, where that is newer
+    weights that the index is not used with yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgottenEncoder:
+    """What ``forget --encoder`` takes out of an index."""
+
+    encoder: str
+    """Its id."""
+    embeddings: int
+    last_of: int
+    """Pictures that no other encoder has an embedding of; the next ``index`` encodes them anew."""
+    clusters: bool
+    """Whether the clusters were made of these embeddings, and go with them."""
 
 
 @dataclass(frozen=True, slots=True)

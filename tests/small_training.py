@@ -1,4 +1,4 @@
-"""What tests of training share: pictures of three kinds, a small network, a small table of words."""
+"""What tests of training share: pictures of three kinds, a small network, a few words."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from small_training import draw_classes
 
 from embedsearch.errors import DataError
 from embedsearch.training.data import Photo
-from embedsearch.training.photo_lists import read_photo_list, split, thinned
+from embedsearch.training.photo_lists import read_photo_list, readable, split, thinned
 
 
 def photo(label: str | None, number: int) -> Photo:
@@ -27,9 +27,10 @@ def test_a_folder_a_class_gives_the_names_of_its_folders(tmp_path: Path) -> None
     (folder / "stray.png").write_bytes((folder / "blue" / "0.png").read_bytes())
     (folder / "red" / "notes.txt").write_text("no picture")
     photos = read_photo_list(folder)
-    assert sorted(photo.names for photo in photos) == [("blue",)] * 2 + [("green",)] * 2 + [
-        ("red",)
-    ] * 2
+    assert (
+        sorted(photo.names for photo in photos)
+        == [("blue",)] * 2 + [("green",)] * 2 + [("red",)] * 2
+    )
     assert all(photo.file.is_file() for photo in photos)
 
 
@@ -78,7 +79,7 @@ def test_a_list_that_is_wrong_says_where(
 def test_a_folder_without_classes_and_a_path_without_anything_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Make one for each class"):
         read_photo_list(tmp_path)
-    with pytest.raises(DataError, match="missing.csv: cannot be read"):
+    with pytest.raises(DataError, match=r"missing\.csv: cannot be read"):
         read_photo_list(tmp_path / "missing.csv")
 
 
@@ -110,3 +111,16 @@ def test_of_each_label_no_more_than_so_many_are_kept_and_captions_all() -> None:
     assert [labels[n] for n in kept] == ["dog"] * 2 + ["cat"] * 2 + [None] * 3
     assert kept == thinned(photos, range(len(photos)), 2, seed=0)
     assert set(thinned(photos, range(len(photos)), 3, seed=0)) >= set(kept)
+
+
+def test_what_cannot_be_decoded_is_told_and_left_out_before_training(tmp_path: Path) -> None:
+    folder = draw_classes(tmp_path / "photos", each=2)
+    (folder / "red" / "0.png").write_text("no picture")
+    (folder / "red" / "1.png").write_bytes((folder / "red" / "1.png").read_bytes()[:60])
+    told: list[str] = []
+    kept = readable(read_photo_list(folder), 2, told.append)
+    assert len(kept) == 4 and {photo.label for photo in kept} == {"blue", "green"}
+    assert len(told) == 2
+    assert all("left out" in line and "/red/" in line for line in told)
+    with pytest.raises(DataError, match="none of 1 photos can be read"):
+        readable([photo("dog", 1)], 1, told.append)

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -29,6 +29,7 @@ def difference(one: Pixels, other: Pixels) -> float:
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
+@settings(deadline=None, max_examples=40)  # a busy machine is slow, not wrong
 @given(pixels=arrays(np.uint8, SIZES), share=st.floats(0, 1), seed=st.integers(0, 2**32))
 def test_any_picture_and_strength_gives_a_picture_of_the_same_size_and_leaves_the_given_one(
     name: str, pixels: Pixels, share: float, seed: int
@@ -47,10 +48,12 @@ def test_any_picture_and_strength_gives_a_picture_of_the_same_size_and_leaves_th
 def test_each_level_harms_more_than_the_one_before(name: str) -> None:
     levels = CORRUPTIONS[name].levels
     assert list(levels) == sorted(set(levels)) and levels[-1] <= CORRUPTIONS[name].most
-    harm = [difference(photo(), corrupt(photo(), name, level, 3)) for level in (0, *levels)]
+    large = photo(288, 384)
+    harm = [difference(large, corrupt(large, name, level, 3)) for level in (0, *levels)]
     assert all(less < more for less, more in itertools.pairwise(harm)), harm
 
 
+@settings(deadline=None, max_examples=40)  # a busy machine is slow, not wrong
 @given(
     share=st.floats(0.01, 0.7),
     seed=st.integers(0, 10**6),
@@ -69,6 +72,7 @@ def test_occlusion_covers_the_share_of_the_area_asked_for(
     assert covered.mean() == pytest.approx(share, abs=1 / min(sides))
 
 
+@settings(deadline=None, max_examples=40)  # a busy machine is slow, not wrong
 @given(seed=st.integers(0, 10**6))
 def test_a_larger_occlusion_covers_the_smaller_one(seed: int) -> None:
     black, white = (np.full((60, 80, 3), value, np.uint8) for value in (0, 255))
@@ -131,4 +135,4 @@ def test_a_strength_or_a_name_that_cannot_be_is_refused() -> None:
 
 def test_strengths_are_told_as_people_say_them() -> None:
     told = [CORRUPTIONS[name].told(CORRUPTIONS[name].levels[0]) for name in CORRUPTIONS]
-    assert told == ["10 %", "1 stop", "0.5 stops", "50 %", "5 %", "0.5 %", "quality 50"]
+    assert told == ["10 %", "1 stop", "0.5 stops", "50 %", "3 %", "0.3 %", "quality 50"]

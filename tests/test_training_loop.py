@@ -38,7 +38,10 @@ class Small:
         first, last = self.module[0], self.module[3]
         self.loop = Loop(
             self.module,
-            [Group(list(first.parameters()), 0.01, opens=1.5), Group(list(last.parameters()), 0.02)],
+            [
+                Group(list(first.parameters()), 0.01, opens=1.5),
+                Group(list(last.parameters()), 0.02),
+            ],
             self.loss,
             self.batches,
             10,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedsearch.commands import options
-from embedsearch.commands.output import html_file, print_hits
+from embedsearch.commands.output import html_file, print_hits, say_newer
 
 if TYPE_CHECKING:
     from embedsearch.records import Box
@@ -85,6 +85,7 @@ def search(
             html=html_file(html, open_html),
             open_html=open_html,
         )
+        say_newer(opened, encoder)
 
 
 def similar(
@@ -125,6 +126,7 @@ def similar(
             html=html_file(html, open_html),
             open_html=open_html,
         )
+        say_newer(opened, encoder)
 
 
 def _region(given: str | None) -> Box | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedsearch import settings
+from embedsearch.commands import options, robustness
 from embedsearch.commands.output import print_json
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Task(StrEnum):
     category = "category"
     copies = "copies"
     products = "products"
+    robustness = "robustness"
 
 
 def evaluate(
@@ -30,7 +32,12 @@ def evaluate(
         typer.Argument(metavar="PATH", help="The ground truth; file names are relative to it."),
     ],
     encoder: Annotated[
-        str | None, typer.Option("--encoder", metavar="SPEC", help="Default: mini.")
+        list[str] | None,
+        typer.Option(
+            "--encoder",
+            metavar="SPEC",
+            help="Default: mini. For robustness it may be repeated: they are set side by side.",
+        ),
     ] = None,
     distractors: Annotated[
         Path | None,
@@ -38,13 +45,30 @@ def evaluate(
             "--distractors", metavar="DIR", help="copies: other pictures to find them among."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="robustness: a plot, .png, .svg, .pdf, .webp."),
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", metavar="N", min=2, help="robustness: only N pictures, drawn."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, help="robustness: what is drawn.")
+    ] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", min=1, help="robustness: threads."),
+    ] = None,
+    as_json: options.Json = False,
 ) -> None:
     """Measure an encoder on pictures with ground truth.
 
     captions: do texts find their pictures, and pictures their texts?  category: are the nearest
     neighbours of the same label, and do label names find them?  copies: is an edited picture's
     original found?  products: does a shop photo find its packshot, and a description its photos?
+    robustness: how much of all this is left when pictures are covered, dark, bright, shaded,
+    noisy, blurred or saved as bad JPEGs? Its ground truth is that of captions, category or copies.
 
     \b
     Examples:
@@ -52,14 +76,24 @@ def evaluate(
       embedsearch evaluate category category/meta.csv --json
       embedsearch evaluate copies copies/meta.csv --distractors captions/images
       embedsearch evaluate products products/
+      embedsearch evaluate robustness captions/captions.jsonl --sample 200 --out robustness.png
+      embedsearch evaluate robustness category/meta.csv --encoder mini --encoder tuned/
     """
     if distractors is not None and task is not Task.copies:
         raise typer.BadParameter("--distractors belongs to: evaluate copies")
+    specs = list(dict.fromkeys(encoder or [settings.default_encoder()]))
+    if task is Task.robustness:
+        robustness.measure(
+            path, specs, out=out, sample=sample, seed=seed, workers=workers, as_json=as_json
+        )
+        return
+    if out is not None or sample is not None or seed or workers is not None:
+        raise typer.BadParameter("--out, --sample, --seed, --workers: only for robustness")
+    if len(specs) > 1:
+        raise typer.BadParameter("Several --encoder: only for robustness")
     from embedsearch.encoders import registry
 
-    measured = _measure(
-        task, path, registry.load(encoder or settings.default_encoder()), distractors
-    )
+    measured = _measure(task, path, registry.load(specs[0]), distractors)
     if as_json:
         print_json(measured)
         return

@@ -1,4 +1,4 @@
-"""``index``, ``forget``, ``verify``: the commands that write."""
+"""``index`` and ``verify``: the commands that bring an index up to date and keep it sound."""
 
 from __future__ import annotations
 
@@ -15,15 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedsearch.commands import options
-from embedsearch.commands.output import html_file, print_json, show_gallery
+from embedsearch.commands.output import print_json, say_newer
 from embedsearch.errors import EmbedSearchError
 
 if TYPE_CHECKING:
     from embedsearch.index import Index
 
 INTERRUPTED = 130
-SHOWN = 2000
-"""Pictures on the page of those to be forgotten; a browser shows these within seconds."""
 
 
 def index(
@@ -57,6 +55,14 @@ def index(
     force: Annotated[
         bool, typer.Option("--force", help="Read and encode every picture anew.")
     ] = False,
+    re_encode: Annotated[
+        bool,
+        typer.Option(
+            "--re-encode",
+            help="Encode what is in the index with what the spec of its encoder names now (a newer "
+            "mini), or with --encoder; queries use that from then on. No PATH.",
+        ),
+    ] = False,
     device: Annotated[
         options.DeviceChoice, typer.Option("--device", help="Where the encoder runs.")
     ] = options.DeviceChoice.auto,
@@ -88,6 +94,7 @@ def index(
       embedsearch index photos/ --index indexes/photos --exclude "*.gif"
       find /data -name "*.jpg" -print0 | embedsearch index -0
       embedsearch index ~/Pictures --encoder "mini?dim=64"
+      embedsearch index --re-encode
       embedsearch index --from-clip-retrieval embeddings/ --encoder openclip:ViT-B-32/openai
     """
     given: list[str | bytes | os.PathLike[str]] = list(paths or [])
@@ -97,7 +104,12 @@ def index(
         raise typer.BadParameter(
             "--from-clip-retrieval names the pictures itself: no PATH, -0, --exclude or --force."
         )
-    if not given and given_folder is None:
+    if re_encode and (given or stdin or exclude or force or given_folder is not None):
+        raise typer.BadParameter(
+            "--re-encode is about all pictures of the index: no PATH, -0, --exclude, --force or "
+            "--from-clip-retrieval."
+        )
+    if not given and given_folder is None and not re_encode:
         raise typer.BadParameter("Name at least one picture or folder, or give paths with -0.")
     if enrich != "none":
         raise EmbedSearchError(
@@ -118,6 +130,8 @@ def index(
         }
         if given_folder is not None:
             report = opened.add_embeddings(given_folder, **shared)
+        elif re_encode:
+            report = opened.re_encode(**shared)
         else:
             report = opened.add(*given, exclude=exclude or (), force=force, **shared)
     if as_json:
@@ -126,8 +140,24 @@ def index(
         from embedsearch.render.table import index_summary, show
 
         show(index_summary(report))
+    if not report.interrupted:
+        with Index(folder) as opened:
+            if not re_encode:
+                say_newer(opened, encoder)
+            elif not report.warnings:
+                _say_used(opened)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _say_used(index: Index) -> None:
+    """Say which encoder queries use now, and how to let go of older weights of it."""
+    used, *others = index.info().encoders
+    print(f"Queries use {used.id} from now on.", file=sys.stderr)
+    for older in others:
+        if older.spec == used.spec:
+            hint = f"embedsearch forget --encoder {older.id}"
+            print(f"What {older.id} made is kept. To let it go: {hint}", file=sys.stderr)
 
 
 @contextmanager
@@ -148,78 +178,6 @@ def _stop_on_signal() -> Iterator[Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def forget(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[PATH]...",
-            help="Pictures and folders to remove; without any, pictures that vanished.",
-        ),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove them.")] = False,
-    folder: options.IndexFolder = None,
-    wait: options.Wait = 0.0,
-    as_json: options.Json = False,
-    html: options.Html = None,
-    open_html: options.OpenHtml = False,
-) -> None:
-    """Remove pictures from the index (never from the disk).
-
-    Says what it would remove; --yes removes it. With --html you can look at them before.
-
-    \b
-    Examples:
-      embedsearch forget
-      embedsearch forget --yes
-      embedsearch forget ~/Pictures/old --html old.html
-      embedsearch forget ~/Pictures/old --yes
-    """
-    html_file(html, open_html)
-    from embedsearch.index import Index
-
-    with Index(folder) as opened:
-        if html is not None:
-            _write_gallery(opened, opened.forget(*(paths or []), dry_run=True), html)
-        found = opened.forget(*(paths or []), dry_run=not yes, wait_seconds=wait)
-    if html is not None:
-        show_gallery(html, open_html)
-    if as_json:
-        print_json({"removed": yes, "pictures": found})
-        return
-    from embedsearch.render.table import plain_table, show
-    from embedsearch.render.wording import counted
-
-    if found:
-        show(plain_table(["removed" if yes else "would be removed"], [[path] for path in found]))
-    done = "Removed" if yes else "Would remove"
-    hint = "" if yes or not found else " To remove: add --yes"
-    print(f"{done} {counted(len(found), 'picture')} from the index.{hint}", file=sys.stderr)
-
-
-def _write_gallery(index: Index, found: list[str], out: Path) -> None:
-    """Pictures to be removed; of those that are gone, what was kept of them."""
-    from embedsearch.render.gallery import Card, write_gallery
-    from embedsearch.render.wording import counted
-
-    shown = found[:SHOWN]
-    looks, sizes = index.last_looks(shown), index.sizes(shown)
-    unknown = (0, 0)
-    cards = [
-        Card(
-            path=path,
-            rank=rank,
-            thumbnail=looks[path],
-            width=sizes.get(path, unknown)[0],
-            height=sizes.get(path, unknown)[1],
-        )
-        for rank, path in enumerate(shown, 1)
-    ]
-    said = f"{counted(len(found), 'picture')} of the index; the files are left alone"
-    if len(found) > SHOWN:
-        said += f"; the first {SHOWN:,} are shown"
-    write_gallery(out, cards, title="To be forgotten", query_summary=f"{said}.")
 
 
 def verify(

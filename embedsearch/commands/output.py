@@ -63,6 +63,19 @@ def print_hits(
         show_gallery(html, open_html)
 
 
+def say_newer(index: Index, encoder: str | None = None) -> None:
+    """Say, on stderr, that there is a newer encoder than the one that queries use."""
+    from embedsearch.render.names import printable
+
+    newer = index.newer(encoder)
+    if newer is not None:
+        said = (
+            f"A newer encoder is to be had: {newer}. This index goes on with its own until its "
+            f'pictures are encoded anew: embedsearch index --re-encode --index "{index.folder}"'
+        )
+        print(printable(said), file=sys.stderr)
+
+
 def show_gallery(html: Path, open_html: bool) -> None:
     """Say where a gallery is, and open it if that is wanted."""
     print(f"Gallery: {html}", file=sys.stderr)

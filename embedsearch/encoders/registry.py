@@ -4,7 +4,7 @@ another package brings."""
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -209,6 +209,27 @@ def keep_copy(encoder: Encoder, index_folder: Path, *, anew: bool = False) -> bo
     shutil.rmtree(target, ignore_errors=True)
     beside.rename(target)
     return True
+
+
+def drop_copies(id_: str, kept: Iterable[str], index_folder: Path) -> None:
+    """Remove the copy of an encoder from the index, and those of its parts, but for what the
+    encoders ``kept`` need."""
+    import shutil
+
+    folder = index_folder / "encoders"
+    needed = {needed for one in kept for needed in _with_parts(one, folder)}
+    for gone in _with_parts(id_, folder):
+        if gone not in needed:
+            shutil.rmtree(folder / gone, ignore_errors=True)
+
+
+def _with_parts(id_: str, encoders: Path) -> set[str]:
+    """The id itself and those of all that it is made of, as far as the copies tell."""
+    try:
+        parts = compound_folder.parts_of(encoders / id_)
+    except EncoderError:
+        return {id_}
+    return {id_}.union(*(_with_parts(part, encoders) for part, _ in parts))
 
 
 def verify_copy(id_: str, index_folder: Path) -> None:

@@ -51,6 +51,8 @@ def run(ledger: Ledger, wishes: Wishes, load: Callable[[StoredEncoder], Encoder]
     :class:`~embedsearch.errors.QueryError` for wishes that do not go together.
     """
     old = clusterings.clustering(ledger)
+    if old is not None and wishes.encoder is None and _is_overtaken(ledger, old):
+        wishes = _again(old, wishes)
     if old is not None and not _differs(ledger, old, wishes):
         if clusterings.stored_clusters(ledger):
             added = _add(ledger, old)
@@ -99,6 +101,25 @@ def _differs(ledger: Ledger, old: Clustering, wishes: Wishes) -> bool:
         or wishes.clusters not in (None, old.parameters.get("clusters"))
         or wishes.where not in (None, old.parameters.get("where"))
         or (wishes.encoder is not None and ledger.encoder(wishes.encoder).key != old.encoder.key)
+    )
+
+
+def _is_overtaken(ledger: Ledger, old: Clustering) -> bool:
+    """Whether the index is used with newer weights of the encoder whose embeddings these clusters
+    are made of: pictures that come now have none of the older ones."""
+    first = ledger.encoder()
+    return first.key != old.encoder.key and first.info.spec == old.encoder.info.spec
+
+
+def _again(old: Clustering, wishes: Wishes) -> Wishes:
+    """The wishes, and what they leave open as it was wished for before, to be made anew."""
+    before = _wishes_of(old)
+    fewer = wishes.method == "density"  # which takes no number
+    return Wishes(
+        method=wishes.method or before.method,
+        clusters=wishes.clusters or (None if fewer else before.clusters),
+        where=wishes.where or before.where,
+        anew=True,
     )
 
 

@@ -107,6 +107,17 @@ class OpenedIndex:
                 return registry.load_stored(one.info, self.folder, device)
         return registry.load(spec or settings.default_encoder(), device, fit)
 
+    def _encoder_to_use(
+        self, catalogue: Catalogue, named: str | None, device: Device, fit: Fit | None
+    ) -> Encoder:
+        """What ``named`` leads to now; an id of this index names the very one that it has."""
+        from embedsearch.encoders import registry
+
+        for one in catalogue.encoders():
+            if named == one.info.id:
+                return registry.load_stored(one.info, self.folder, device)
+        return registry.load(named or catalogue.encoder().info.spec, device, fit)
+
 
 def check_k(k: int) -> None:
     """Raises :class:`~embedsearch.errors.QueryError` where ``k`` is no number of hits."""

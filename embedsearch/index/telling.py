@@ -18,6 +18,7 @@ from embedsearch.store.database import CATALOGUE
 
 if TYPE_CHECKING:
     from embedsearch.render.export import Format
+    from embedsearch.store.catalogue import Catalogue
 
 
 class Telling(OpenedIndex):
@@ -41,7 +42,24 @@ class Telling(OpenedIndex):
                 ),
                 last_run=catalogue.last_run(),
                 failures=tuple(catalogue.failures()),
+                newer=self._all_newer(catalogue),
             )
+
+    def newer(self, encoder: str | None = None) -> str | None:
+        """Id of the newer encoder that is to be had under the spec of the one that queries use
+        (that of ``encoder``, or the first): see :meth:`embedsearch.index.Index.re_encode`."""
+        from embedsearch.encoders.newer import newer_than
+
+        stored = self._reader().encoder(encoder)
+        return None if encoder == stored.info.id else newer_than(stored.info, self.folder)
+
+    def _all_newer(self, catalogue: Catalogue) -> dict[str, str]:
+        from embedsearch.encoders.newer import newer_than
+
+        stored = catalogue.encoders()
+        used = stored[0].info.id if stored else ""
+        found = {one.info.id: newer_than(one.info, self.folder) for one in stored}
+        return {id_: newer for id_, newer in found.items() if newer not in (None, used)}
 
     def models(
         self, specs: Sequence[str] = (), *, required: bool = True, device: Device = "auto"

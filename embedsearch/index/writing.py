@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from embedsearch import settings
 from embedsearch.index.opened import AnyPath, OpenedIndex
 from embedsearch.records import (
+    ForgottenEncoder,
     IndexReport,
     Problem,
 )
@@ -77,6 +78,51 @@ class Writing(OpenedIndex):
             warnings = (*fit.warnings, *report.warnings)
             return replace(report, derived=derived, warnings=warnings)
 
+    def re_encode(
+        self,
+        encoder: str | None = None,
+        *,
+        device: Device = "auto",
+        workers: int | None = None,
+        wait_seconds: float = 0.0,
+        progress: Progress | None = None,
+        stop: Event | None = None,
+    ) -> IndexReport:
+        """Encode every picture of the index with ``encoder``, by default with what the spec of its
+        first encoder names now; once all are, this is the index's first encoder.
+
+        Nothing else is looked at: neither new pictures nor those that changed. The older embeddings
+        stay (:meth:`forget_encoder`). A run that was stopped is gone on with by the next.
+
+        Raises :class:`~embedsearch.errors.EncoderError` where the spec leads nowhere, and
+        :class:`~embedsearch.errors.IndexLockedError`.
+        """
+        from embedsearch import __version__
+        from embedsearch.encoders import registry
+        from embedsearch.indexing.fitting import Fitting, FittingStoppedError, derive
+        from embedsearch.indexing.re_encode import re_encode
+
+        with self._writer(wait_seconds) as ledger:
+            roots, threads = [root.path for root in ledger.roots()], settings.workers(workers)
+            fit = Fitting(ledger, self.folder, roots, (), threads, progress, stop)
+            try:
+                chosen = self._encoder_to_use(ledger, encoder, device, fit)
+            except FittingStoppedError:
+                return IndexReport(interrupted=True)
+            registry.keep_copy(chosen, self.folder)
+            derived = derive(ledger, chosen)
+            report = re_encode(
+                ledger,
+                chosen,
+                self.folder,
+                version=__version__,
+                workers=threads,
+                progress=progress,
+                stop=stop,
+            )
+            warnings = (*fit.warnings, *report.warnings)
+            return replace(report, derived=derived, warnings=warnings)
+
     def add_embeddings(
         self,
         folder: AnyPath,
@@ -135,6 +181,22 @@ class Writing(OpenedIndex):
             return forget(self._reader(), self.folder, absolute)
         with self._writer(wait_seconds) as ledger:
             return forget(ledger, self.folder, absolute)
+
+    def forget_encoder(
+        self, encoder: str, *, dry_run: bool = False, wait_seconds: float = 0.0
+    ) -> ForgottenEncoder:
+        """Take an encoder (its id, or a spec) out of the index, with its embeddings and its copy;
+        the pictures stay. With ``dry_run`` nothing is removed.
+
+        Raises :class:`~embedsearch.errors.EncoderMismatchError` where the index has no such
+        encoder, and :class:`~embedsearch.errors.QueryError` where it has no other.
+        """
+        from embedsearch.indexing.forget import forget_encoder
+
+        if dry_run:
+            return forget_encoder(self._reader(), self.folder, encoder)
+        with self._writer(wait_seconds) as ledger:
+            return forget_encoder(ledger, self.folder, encoder)
 
     def verify(
         self, *, repair: bool = False, deep: bool = False, wait_seconds: float = 0.0

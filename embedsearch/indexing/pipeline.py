@@ -64,6 +64,7 @@ class Run:
             self._run_id = ledger.start_run(version)
             self._stored: StoredEncoder = ledger.add_encoder(encoder.info)
         self._plan = ScanPlan(ledger)
+        self._scopes: list[Scope] = []
 
     def scan(self, paths: Iterable[bytes], exclude: Sequence[str], force: bool) -> tuple[str, ...]:
         """Find the files and decide which to read. Returns warnings."""
@@ -84,6 +85,12 @@ class Run:
             for scope in self._scopes:
                 self._adopt_device(scope)
         return tuple(warnings)
+
+    def recall(self) -> None:
+        """Read what the catalogue knows and the encoder has not seen, and nothing else."""
+        self._scopes = [Scope(root, b"", trusted=False) for root in self._ledger.roots()]
+        with self._ledger.transaction():
+            self._plan.recall(self._stored, is_gone=scoping.is_gone)
 
     def _scan_scope(self, scope: Scope, exclude: Sequence[str]) -> int:
         root, below = scope.root, scope.below

@@ -138,9 +138,18 @@ def info_panel(info: IndexInfo) -> Group:
     facts.add_row("on disk", _size(info.bytes_on_disk))
     for position, root in enumerate(info.roots):
         facts.add_row("" if position else "folders", Shortened(root))
+    used = info.encoders[0].id if len(info.encoders) > 1 else None
     for position, (encoder, count) in enumerate(sorted(info.embeddings.items())):
+        told = f"{printable(encoder)}: {count:,} embeddings"
+        told += ", used where none is named" if encoder == used else ""
+        facts.add_row("" if position else "encoders", Text(told))
+    for old, newer in sorted(info.newer.items()):
         facts.add_row(
-            "" if position else "encoders", Text(f"{printable(encoder)}: {count:,} embeddings")
+            "newer",
+            Text(
+                f"{printable(newer)} is newer than {printable(old)}: embedsearch index --re-encode",
+                "yellow",
+            ),
         )
     if info.last_run is not None:
         facts.add_row("last run", Text(printable(_last_run(info.last_run))))
@@ -273,8 +282,10 @@ def _pace(report: IndexReport) -> str:
         if report.derived
         else ""
     )
+    again = report.encoded - encoded  # known pictures that an encoder had not seen
+    encoded_again = f", {counted(again, 'known picture')} encoded" if again > 0 else ""
     taken = f", {counted(report.taken, 'embedding')} as given" if report.taken else ""
-    return f"{report.seconds:.1f} s{rate}{derived}{taken}"
+    return f"{report.seconds:.1f} s{rate}{encoded_again}{derived}{taken}"
 
 
 def _last_run(run: dict[str, Any]) -> str:

@@ -87,8 +87,14 @@ class Catalogue:
     # Encoders
 
     def encoders(self) -> list[StoredEncoder]:
-        """The encoders of this index, the first one that was used first."""
-        rows = self.connection.execute("select id, info, revision from encoders order by id")
+        """The encoders of this index: first the one that is used where none is named, which is the
+        first that was used, unless another was made so; then in the order they came."""
+        # An index of format 2 has no such column; it is read as it is.
+        has_first = self.connection.execute(
+            "select 1 from pragma_table_info('encoders') where name = 'first'"
+        ).fetchone()
+        order = "first desc, id" if has_first else "id"
+        rows = self.connection.execute(f"select id, info, revision from encoders order by {order}")
         return [StoredEncoder(key, encoder_info(text), revision) for key, text, revision in rows]
 
     def encoder(self, named: str | None = None) -> StoredEncoder:
@@ -106,7 +112,8 @@ class Catalogue:
             return stored[0]
         # The spec of a folder is its absolute path, however it was named.
         meant = (named, os.path.realpath(os.path.expanduser(named)))
-        for one in reversed(stored):  # of two with one spec the newer weights are meant
+        # Of two with one spec the newer weights are meant.
+        for one in sorted(stored, key=lambda one: one.key, reverse=True):
             if one.info.id == named or one.info.spec in meant:
                 return one
         known = ", ".join(f"{one.info.spec} ({one.info.id})" for one in stored)

@@ -19,8 +19,10 @@ from embedsearch.errors import (
 )
 
 CATALOGUE = "catalogue.db"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Number of steps in :mod:`embedsearch.store.migrations`, known here without importing them."""
+READABLE_VERSION = 2
+"""Readers take an index from this version on as it is: they never write."""
 
 BUSY_SECONDS = 5.0
 """How long to wait for another program that keeps the file locked."""
@@ -79,14 +81,14 @@ def open_reader(path: Path) -> sqlite3.Connection:
             connection, version = _open_uri(uri + "&immutable=1", path)
     except sqlite3.DatabaseError as error:
         raise _explained(path, error) from error
-    if version == SCHEMA_VERSION:
+    if version >= READABLE_VERSION:
         return connection
     connection.close()
     if version == 0:  # its first writer was killed, or has only just begun
         raise _not_found(path)
     raise IndexFormatError(
         f"{path} was written by an older version (format {version}, this one reads "
-        f"{SCHEMA_VERSION}). Bring it up to date: embedsearch index FOLDER"
+        f"{READABLE_VERSION} to {SCHEMA_VERSION}). Bring it up to date: embedsearch index FOLDER"
     )
 
 

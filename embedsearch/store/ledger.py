@@ -80,6 +80,17 @@ class Ledger(PictureWriter):
         )
         return self.encoder(info.id)
 
+    def make_first(self, encoder: StoredEncoder) -> None:
+        """From now on this encoder is used where none is named."""
+        self.connection.execute("update encoders set first = (id = ?)", (encoder.key,))
+
+    def drop_encoder(self, encoder: StoredEncoder) -> None:
+        """Take an encoder out, with its embeddings and the maps made of them."""
+        for table in ("projections", "embeddings"):
+            self.connection.execute(f"delete from {table} where encoder = ?", (encoder.key,))
+        self.connection.execute("delete from encoders where id = ?", (encoder.key,))
+        self._touched.discard(encoder.key)
+
     def is_current(
         self, root: Root, path: bytes, size: int, mtime_ns: int, encoder: StoredEncoder
     ) -> bool:

@@ -188,3 +188,9 @@ def m002_explore(db: sqlite_utils.Database) -> None:
             ) as whole;
         """
     )
+
+
+@migrations()
+def m003_first_encoder(db: sqlite_utils.Database) -> None:
+    """Which encoder queries use where none is named; before, it was the one that came first."""
+    db.execute("alter table encoders add column first integer not null default 0")

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from embedsearch.store.catalogue import UNDER, Root, StoredEncoder, under_arguments
+from embedsearch.store.coverage import LACKING
 from embedsearch.store.ledger import Ledger
+from embedsearch.store.picture_writer import IsGone
 
 PAGE = 512
 
@@ -101,6 +103,23 @@ class ScanPlan:
             if scope.trusted and not scope.single_file and not self._all_there(scope):
                 self._mark_vanished(scope)
         self.unchanged = self.seen_count() - self.pending_count() - self._failed_before()
+
+    def recall(self, encoder: StoredEncoder, is_gone: IsGone) -> None:
+        """Instead of a scan: list the known pictures that lack an embedding of ``encoder``. Those
+        whose file is certainly gone are marked as vanished."""
+        roots = {root.id: root for root in self._ledger.roots()}
+        lacking = self._db.execute(
+            f"select images.id, root_id, path from images where {LACKING} order by root_id, path",
+            {"encoder": encoder.key},
+        )
+        for image_id, root_id, path in lacking:
+            if is_gone(roots[root_id], path):
+                self._db.execute("insert into gone values (?)", (image_id,))
+            else:
+                self._db.execute("insert into pending values (null, ?, ?, 0)", (root_id, path))
+        self._db.execute(
+            "update images set status = 'vanished' where id in (select image_id from gone)"
+        )
 
     def _all_there(self, scope: Scope) -> bool:
         """Whether it is plain that nothing vanished: a whole root of which as many files were seen

@@ -35,7 +35,7 @@ class Corruption:
 
     name: str
     means: str
-    """What the strength is, for people."""
+    """What its numbers count, for people."""
     function: Callable[[Pixels, float, int], Pixels]
     most: float
     """The greatest strength."""
@@ -132,7 +132,7 @@ def jpeg(pixels: Pixels, loss: float, seed: int = 0) -> Pixels:
 _ALL = (
     Corruption(
         "occlusion",
-        "share of the area that is covered",
+        "% of the area covered",
         occlusion,
         0.95,
         (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
@@ -144,7 +144,7 @@ _ALL = (
     ),
     Corruption(
         "shadow",
-        "share of the light lost on one side of a line",
+        "% of light lost on one side",
         shadow,
         1,
         (0.5, 0.75, 0.9, 0.95, 0.98),
@@ -152,18 +152,18 @@ _ALL = (
     ),
     Corruption(
         "noise",
-        "standard deviation, of the full range",
+        "deviation, % of full range",
         noise,
         1,
-        (0.05, 0.1, 0.15, 0.2, 0.3),
+        (0.03, 0.06, 0.1, 0.15, 0.2),
         "%",
     ),
     Corruption(
         "blur",
-        "standard deviation, of the shorter side",
+        "deviation, % of shorter side",
         blur,
         0.25,
-        (0.005, 0.01, 0.02, 0.03, 0.05),
+        (0.003, 0.006, 0.01, 0.02, 0.03),
         "%",
     ),
     Corruption("jpeg", "quality of the JPEG", jpeg, 0.99, (0.5, 0.7, 0.8, 0.9, 0.95), "quality"),

@@ -1,4 +1,4 @@
-"""``distill``: a small student learns what a large teacher, or several, make of photos and words."""
+"""``distill``: a small student learns what a large teacher, or several, make of photos."""
 
 from __future__ import annotations
 
@@ -335,16 +335,22 @@ class Distiller:
         return photos + to_toml(replace(self.recipe, optimisation=settings))
 
     def _figures(self, taught: Embeddings, imitation: Imitation | None = None) -> Figures:
-        """Of the student: how well it does, and how far it agrees with the teacher."""
+        """Of the student: how well it does, and how far it agrees with the teacher. Either alone
+        is a poor guide to which epoch is best, so the score is the mean of both."""
         pictures = self.eye.embed(self.held)
         figures = self._measured(self.student, pictures)
         figures |= agreement(pictures, taught)
-        figures.setdefault(SCORE, figures.get("relations", 0.0))
-        return figures
+        return self._scored(figures)
 
     def _teachers_figures(self, taught: Embeddings) -> Figures:
         knows = self.teacher.encode_texts if self.teacher.info.has_text else None
-        return self._measured(TaughtWords(knows), taught)
+        figures = self._measured(TaughtWords(knows), taught)
+        return self._scored(figures | agreement(taught, taught))
+
+    def _scored(self, figures: Figures) -> Figures:
+        agreed = "cosine" if "cosine" in self.weights and "cosine" in figures else "relations"
+        both = [figures[name] for name in (SCORE, agreed) if name in figures]
+        return figures | ({SCORE: float(np.mean(both))} if both else {})
 
     def _measured(self, encoder: held_out.Reader, pictures: Embeddings) -> Figures:
         return held_out.measure(

@@ -235,7 +235,9 @@ def wrap(module: nn.Module, strategy: Strategy = "ddp") -> nn.Module:
             parameter.register_post_accumulate_grad_hook(_average_gradient)
         for stage in _stages(module):
             fully_shard(stage, ignored_params=single)
-        return cast(nn.Module, fully_shard(Replica(module), ignored_params=single))
+        # Also what belongs to no stage is parted after each pass, so that it can be read then.
+        whole = fully_shard(Replica(module), ignored_params=single, reshard_after_forward=True)
+        return cast(nn.Module, whole)
     # DDP only ever reduces what could learn when it was made; stages may thaw later.
     frozen = [parameter for parameter in module.parameters() if not parameter.requires_grad]
     for parameter in frozen:

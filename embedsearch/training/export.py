@@ -108,6 +108,8 @@ def _exported(module: nn.Module, size: int, output: str) -> ModelProto:
     with warnings.catch_warnings():
         # PyTorch's other exporter needs the package onnxscript, and wins nothing here.
         warnings.simplefilter("ignore", DeprecationWarning)
+        # Libraries ask for shapes while they are traced; what comes out is compared afterwards.
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
         torch.onnx.export(
             module,
             (example,),

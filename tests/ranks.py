@@ -1,0 +1,136 @@
+"""What two processes do in tests: ``torchrun --nproc-per-node 2 tests/ranks.py MODE OUT``.
+
+Also imported, so that one process alone can do the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from embedsearch.training import distributed, parted
+from embedsearch.training.loop import Loop
+from embedsearch.training.recipe import Optimisation
+from embedsearch.training.steps import Group
+from embedsearch.training.towers import ImageTower
+
+CPU = torch.device("cpu")
+SETTINGS = Optimisation(epochs=2, schedule="constant", warm_up=0.0, amp="off", seed=3, clip=0.5)
+STEPS_AN_EPOCH = 3
+KILLED_AT = 4
+
+
+class Contrast(nn.Module):
+    """Pictures against pictures, each of a batch told from all the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2), nn.ReLU()
+        )
+        stages = [(f"stage.{number}", module) for number, module in enumerate(network)]
+        pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.image = ImageTower(network, stages, pool, nn.Linear(5, 4), sequential=True)
+        self.log_scale = nn.Parameter(torch.tensor(2.0))
+
+    def loss(self, pixels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        rows = distributed.gather_with_gradient(self.image(pixels))
+        scores = self.log_scale.exp() * rows @ rows.roll(1, 0).T
+        found = cross_entropy(scores, torch.arange(len(rows)))
+        return found, {"contrast": found.item()}
+
+
+def batches(first: int) -> Iterator[Tensor]:
+    """This rank's share of batches of eight that depend on their number alone."""
+    for number in range(first, 2**31):
+        whole = torch.randn((8, 3, 9, 9), generator=torch.Generator().manual_seed(number))
+        yield torch.stack(list(distributed.share(list(whole))))
+
+
+def gradients(strategy: Any, accumulate: int = 1) -> dict[str, list[float]]:
+    """Of one step, of the whole batch, by the names of the parameters."""
+    module = Contrast()
+    distributed.place(module, CPU, strategy, pieces=4)
+    replica = distributed.wrap(module, strategy)
+    for number, batch in zip(range(accumulate), batches(0), strict=False):
+        with distributed.syncing(replica, number == accumulate - 1):
+            replica(module.loss, batch)[0].backward()
+    found = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    if strategy == "pipeline":
+        zeros = {name: torch.zeros_like(p) for name, p in module.named_parameters()}
+        found = zeros | found
+    told = {name: value.flatten().tolist() for name, value in parted.whole(found, module).items()}
+    distributed.leave_pipeline()
+    return told
+
+
+def trained(
+    folder: Path, strategy: Any = "ddp", *, dies: bool = False, **changed: Any
+) -> dict[str, Any]:
+    """The losses of a run of a few steps, and the weights that it ends with."""
+    module = Contrast()
+    settings = replace(SETTINGS, strategy=strategy, **changed)
+    distributed.place(module, CPU, strategy, pieces=4)
+
+    def given(first: int) -> Iterator[Tensor]:
+        for number, batch in enumerate(batches(first), first):
+            me = distributed.ranks()
+            if dies and number == KILLED_AT and me.rank == 1 and not me.restarts:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
+
+    @torch.no_grad()
+    def watch() -> dict[str, float]:
+        return {"score": float(module.image(next(batches(99))).sum())}
+
+    loop = Loop(
+        module,
+        [Group(list(module.parameters()), 0.05)],
+        module.loss,
+        given,
+        STEPS_AN_EPOCH,
+        settings,
+        folder=folder,
+        device=CPU,
+        watch=watch,
+        score="score",
+    )
+    history = loop.run(resume=distributed.ranks().restarts > 0)
+    weights = {name: value.flatten().tolist() for name, value in module.state_dict().items()}
+    return {"losses": history.losses, "epochs": history.epochs, "weights": weights}
+
+
+def _everything(out: Path) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        f"gradients {strategy}": gradients(strategy) for strategy in distributed.STRATEGIES
+    }
+    told["gradients accumulated"] = gradients("ddp", accumulate=2)
+    told["gradients accumulated fsdp"] = gradients("fsdp", accumulate=2)
+    for strategy in distributed.STRATEGIES:
+        told[f"trained {strategy}"] = trained(out / strategy, strategy, ema=0.5)
+    told["trained unbroken"] = trained(out / "unbroken")
+    return told
+
+
+def main() -> None:
+    mode, out = sys.argv[1], Path(sys.argv[2])
+    with distributed.joined(CPU) as me:
+        told = _everything(out) if mode == "all" else trained(out / "broken", dies=True)
+        told["restarts"] = me.restarts
+        if me.is_main:
+            (out / f"{mode}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_training import SIZE, draw_classes, write_captions, write_table
+from torch_models import TIMM, save_timm
+from typer.testing import CliRunner
+
+from embedsearch.commands.app import app
+from embedsearch.encoders import registry
+from embedsearch.encoders.base import Encoder
+from embedsearch.errors import DataError
+from embedsearch.training.agreement import agreement
+from embedsearch.training.distill import Distiller
+from embedsearch.training.recipe import Distillation
+from embedsearch.training.recipe_files import overridden, read_recipe
+from embedsearch.training.sentences import load_sentences
+from embedsearch.training.teacher import teach_photos, teach_texts, views_of
+from embedsearch.training.towers import BagText
+from embedsearch.training.trainable import load_trainable
+from embedsearch.training.trained_folder import write_trained
+
+DIM = 12
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of three classes, their captions, and a teacher that knows words."""
+    folder = tmp_path_factory.mktemp("distill")
+    write_captions(draw_classes(folder / "photos"))
+    torch.manual_seed(5)
+    teacher = load_trainable(
+        f"timm:{TIMM}@{save_timm(folder, 1)}",
+        dim=DIM,
+        size=SIZE,
+        text=write_table(folder / "table"),
+        hidden=6,
+    )
+    write_trained(teacher, folder / "teacher", name="teacher", description="of a test")
+    save_timm(folder, 2)
+    return folder
+
+
+def recipe(place: Path, *settings: str) -> Distillation:
+    return overridden(
+        Distillation(),
+        [
+            f"model.start=timm:{TIMM}@{place / 'timm-2.safetensors'}",
+            f"model.size={SIZE}",
+            f"teacher.spec={place / 'teacher'}",
+            f"teacher.cache={place / 'cache'}",
+            f'data.paths=["{place / "photos"}"]',
+            "data.held_out=0.34",
+            "data.augmentation=none",
+            "optimisation.epochs=15",
+            "optimisation.batch=4",
+            "optimisation.rate=0.003",
+            "optimisation.head_rate=0.01",
+            "optimisation.threads=1",
+            "optimisation.amp=off",
+            *settings,
+        ],
+    )
+
+
+def test_a_student_moves_towards_its_teacher_and_runs_without_pytorch(
+    place: Path, tmp_path: Path
+) -> None:
+    outcome = Distiller(recipe(place), tmp_path / "small", device="cpu").distill()
+    assert outcome.before["cosine"] < 0.5
+    assert outcome.student["cosine"] > 0.9
+    assert outcome.history.losses[-1] < 0.3 * outcome.history.losses[0]
+    assert outcome.teacher["cosine"] == pytest.approx(1)
+    told = json.loads((tmp_path / "small" / "training" / "report.json").read_text())
+    assert told["student"] == outcome.student and told["teacher"] == outcome.teacher
+
+    student, teacher = registry.load(str(tmp_path / "small")), registry.load(str(place / "teacher"))
+    texts = ["a red thing", "the blue picture"]
+    np.testing.assert_allclose(student.encode_texts(texts), teacher.encode_texts(texts), atol=1e-6)
+    again = read_recipe(Distillation, tmp_path / "small" / "training" / "recipe.toml")
+    assert again == recipe(place)
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        (['loss.losses=["distances", "2:angles"]', "model.dim=7"], {"distances", "angles"}),
+        (['loss.losses=["soft"]', "teacher.text=none"], {"soft"}),
+        (['loss.losses=["cosine", "soft", "info-nce"]'], {"cosine", "soft", "info-nce"}),
+        (["teacher.text=train"], {"cosine", "affinity", "text"}),
+    ],
+)
+def test_every_loss_falls(
+    place: Path, tmp_path: Path, settings: list[str], parts: set[str]
+) -> None:
+    made = recipe(place, "optimisation.epochs=5", *settings)
+    history = Distiller(made, tmp_path, device="cpu").distill().history
+    assert history.parts.keys() == parts
+    assert history.losses[-1] < history.losses[0]
+
+
+def test_an_unbroken_run_and_one_that_went_on_end_alike(place: Path, tmp_path: Path) -> None:
+    whole = Distiller(recipe(place, "optimisation.epochs=4"), tmp_path / "a", device="cpu")
+    losses = whole.distill().history.losses
+
+    class Stopped(Exception):
+        pass
+
+    def stop(line: str) -> None:
+        if line.startswith("epoch 3"):
+            raise Stopped
+
+    broken = recipe(place, "optimisation.epochs=4", "optimisation.checkpoint_minutes=0")
+    with pytest.raises(Stopped):
+        Distiller(broken, tmp_path / "b", device="cpu", tell=stop).distill()
+    resumed = Distiller(broken, tmp_path / "b", device="cpu").distill(resume=True)
+    assert resumed.history.losses == losses
+
+
+def test_an_ensemble_teaches_photos_without_labels(place: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, file in enumerate(sorted((place / "photos").rglob("*.png"))):
+        (photos / f"{number}.png").write_bytes(file.read_bytes())
+    timm = f"timm:{TIMM}@{place / 'timm-1.safetensors'}"
+    made = recipe(
+        place,
+        f'teacher.spec="{place / "teacher"}+{timm}"',
+        f'data.paths=["{photos}"]',
+        'teacher.views=["plain", "mirror", "crops"]',
+        "optimisation.epochs=3",
+    )
+    outcome = Distiller(made, tmp_path / "small", device="cpu").distill()
+    assert outcome.student["cosine"] > outcome.before["cosine"] + 0.2
+    assert "zero_shot" not in outcome.student
+    joined = registry.load(made.teacher.spec)
+    assert registry.load(str(tmp_path / "small")).info.dim == joined.info.dim
+
+
+def test_words_that_no_caption_holds_move_to_where_the_text_teacher_has_them(
+    place: Path, tmp_path: Path
+) -> None:
+    # Another text tower of the same words is the text teacher: its relations are to be found.
+    torch.manual_seed(9)
+    other = load_trainable(str(place / "teacher"))
+    assert isinstance(other.text, BagText)
+    for parameter in other.text.parameters():
+        torch.nn.init.normal_(parameter)
+    write_trained(other, tmp_path / "reader", name="reader", description="of a test")
+    (tmp_path / "words.txt").write_text("photo\nthing\npicture\nthe blue thing\na red photo\n")
+    made = recipe(
+        place,
+        f'data.paths=["{place / "captions.jsonl"}"]',
+        "teacher.text=train",
+        f"teacher.sentences={tmp_path / 'reader'}",
+        f"teacher.words={tmp_path / 'words.txt'}",
+        'loss.losses=["words"]',
+        "optimisation.table_rate=0.02",
+        "optimisation.epochs=30",
+        "optimisation.keep_best=false",
+    )
+    words = ["photo", "thing", "picture", "the blue thing", "a red photo"]
+    reader = registry.load(str(tmp_path / "reader"))
+    before = registry.load(str(place / "teacher"))
+    Distiller(made, tmp_path / "small", device="cpu").distill()
+    after = registry.load(str(tmp_path / "small"))
+
+    def kinship(encoder: Encoder) -> float:
+        return agreement(encoder.encode_texts(words), reader.encode_texts(words))["relations"]
+
+    assert kinship(after) > 0.9 > kinship(before)
+
+
+def test_answers_of_a_teacher_are_kept_and_read_again(place: Path, tmp_path: Path) -> None:
+    teacher = registry.load(str(place / "teacher"))
+    files = sorted((place / "photos").rglob("*.png"))[:3]
+    first = teach_photos(teacher, files, ["plain", "mirror"], cache=tmp_path)
+    kept = list(tmp_path.glob("teacher-photos-*.npy"))
+    assert len(kept) == 1
+    np.save(kept[0], np.zeros_like(first))
+    assert not teach_photos(teacher, files, ["plain", "mirror"], cache=tmp_path).any()
+    assert teach_photos(teacher, files, ["plain"], cache=tmp_path).any()
+    rows = teach_texts(teacher.encode_texts, "teacher", ["a red thing"], cache=tmp_path)
+    np.testing.assert_allclose(rows, teacher.encode_texts(["a red thing"]), atol=1e-3)
+
+
+def test_views_are_the_photo_its_mirror_image_and_five_parts() -> None:
+    pixels = np.arange(10 * 20 * 3, dtype=np.uint8).reshape(10, 20, 3)
+    plain, mirror, *crops = views_of(pixels, ["plain", "mirror", "crops"])
+    assert plain is pixels
+    np.testing.assert_array_equal(mirror, pixels[:, ::-1])
+    assert [crop.shape for crop in crops] == [(8, 16, 3)] * 5
+    np.testing.assert_array_equal(crops[0], pixels[:8, :16])
+    np.testing.assert_array_equal(crops[3], pixels[2:, 4:])
+    np.testing.assert_array_equal(crops[4], pixels[1:9, 2:18])
+
+
+def test_agreement_of_a_turned_space_is_in_relations_and_neighbours_alone() -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    told = agreement(-rows, rows)
+    assert told["cosine"] == pytest.approx(-1)
+    assert told["relations"] == pytest.approx(1)
+    assert told["neighbours_kept"] == 1
+    assert "cosine" not in agreement(np.pad(rows, ((0, 0), (0, 3))), rows)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["teacher.spec="], "name the teacher"),
+        (['loss.losses=["kindness"]'], "there is no loss 'kindness'; there are cosine"),
+        (['teacher.views=["upside"]'], "there is no view 'upside'; there are plain"),
+        (["teacher.text=sung"], "auto, copy, train, none"),
+        (["teacher.text=copy", "model.dim=5"], "leave --dim out"),
+        (["teacher.text=none", 'loss.losses=["affinity"]'], "the student has none"),
+        (['loss.losses=["words"]'], "--text-teacher minilm"),
+        (["data.augmentation=mixup"], "mixup"),
+        (["data.paths=[]"], "name photos to learn from"),
+    ],
+)
+def test_what_cannot_be_done_is_a_named_error(
+    place: Path, tmp_path: Path, settings: list[str], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        Distiller(recipe(place, *settings), tmp_path, device="cpu").distill()
+
+
+def test_a_text_teacher_that_there_is_not_is_a_named_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="name minilm, a folder of sentence-transformers"):
+        load_sentences(str(tmp_path / "none"))
+
+
+def test_the_command_prints_the_teachers_figures_beside_the_students(
+    place: Path, tmp_path: Path
+) -> None:
+    def run(*more: str) -> Any:
+        command = ["distill", str(place / "photos"), "--teacher", str(place / "teacher")]
+        command += ["--student", f"timm:{TIMM}@{place / 'timm-2.safetensors'}", "--size", "32"]
+        command += ["--epochs", "1", "--batch", "9", "--held-out", "0.34", "--threads", "1"]
+        command += ["--out", str(tmp_path / "small"), *more]
+        return CliRunner().invoke(app, command, catch_exceptions=False)
+
+    shown = run()
+    assert shown.exit_code == 0
+    assert "student" in shown.stdout and "teacher" in shown.stdout and "cosine" in shown.stdout
+    told = json.loads(run("--json").stdout)
+    assert told.keys() == {"teacher", "before", "student", "epochs", "seconds"}

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ranks
+import torch
+
+from embedsearch.errors import DataError
+from embedsearch.training import distributed
+from embedsearch.training.pipelining import cut
+
+STRATEGIES = ("ddp", "fsdp", "pipeline")
+
+
+def launched(mode: str, out: Path) -> dict[str, Any]:
+    """What two processes on this machine's CPU say, started as a user starts them."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", "--max-restarts", "1", "--monitor-interval", "0.1"]
+    done = subprocess.run(
+        [*command, str(Path(ranks.__file__)), mode, str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told: dict[str, Any] = json.loads((out / f"{mode}.json").read_text())
+    return told
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return launched("all", tmp_path_factory.mktemp("two"))
+
+
+def same(first: dict[str, list[float]], second: dict[str, list[float]], by: float) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_allclose(first[name], second[name], atol=by, err_msg=name)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_gradients_of_two_processes_are_those_of_one_with_twice_the_batch(
+    two: dict[str, Any], strategy: str
+) -> None:
+    alone = ranks.gradients("ddp")
+    assert max(map(abs, alone["log_scale"])) > 1e-4
+    same(two[f"gradients {strategy}"], alone, 1e-6)
+
+
+@pytest.mark.parametrize("strategy", ["", " fsdp"])
+def test_gradients_exchanged_after_the_last_of_two_passes_are_their_sum(
+    two: dict[str, Any], strategy: str
+) -> None:
+    same(two[f"gradients accumulated{strategy}"], ranks.gradients("ddp", accumulate=2), 1e-6)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_of_two_processes_ends_where_one_process_does(
+    two: dict[str, Any], strategy: str, tmp_path: Path
+) -> None:
+    alone = ranks.trained(tmp_path, ema=0.5)
+    together = two[f"trained {strategy}"]
+    assert len(set(alone["losses"])) == 6
+    np.testing.assert_allclose(together["losses"], alone["losses"], atol=1e-5)
+    same(together["weights"], alone["weights"], 2e-5)
+
+
+def test_fsdp_gives_the_losses_of_ddp(two: dict[str, Any]) -> None:
+    np.testing.assert_allclose(
+        two["trained fsdp"]["losses"], two["trained ddp"]["losses"], atol=1e-6
+    )
+
+
+def test_a_killed_process_comes_back_and_the_run_ends_with_the_same_figures(
+    two: dict[str, Any], tmp_path: Path
+) -> None:
+    broken = launched("killed", tmp_path)
+    assert broken["restarts"] == 1
+    unbroken = two["trained unbroken"]
+    assert broken["losses"] == unbroken["losses"]
+    assert broken["weights"] == unbroken["weights"]
+    assert broken["epochs"] == unbroken["epochs"]
+
+
+def test_a_process_alone_gathers_and_shares_nothing() -> None:
+    rows = torch.arange(6.0).reshape(3, 2)
+    assert distributed.gather_with_gradient(rows) is rows
+    assert distributed.gather(rows) is rows
+    assert distributed.share([1, 2, 3]) == [1, 2, 3]
+    assert distributed.ranks() == distributed.Ranks()
+    assert distributed.is_main()
+    assert distributed.mean(2.5) == 2.5
+    assert distributed.from_main("told") == "told"
+
+
+def test_a_rank_that_is_no_number_is_a_named_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(DataError, match="Use torchrun"):
+        distributed.ranks()
+
+
+def test_a_strategy_that_there_is_not_is_a_named_error() -> None:
+    with pytest.raises(DataError, match="ddp, fsdp, pipeline"):
+        distributed.place(torch.nn.Linear(1, 1), torch.device("cpu"), "dpp")
+
+
+def test_stages_are_cut_where_the_heaviest_part_is_lightest() -> None:
+    assert cut([1, 1, 1, 9], 2) == [0, 3, 4]
+    assert cut([9, 1, 1, 1], 2) == [0, 1, 4]
+    assert cut([2, 2, 2, 2, 2, 2], 3) == [0, 2, 4, 6]
+    assert cut([5, 5], 2) == [0, 1, 2]

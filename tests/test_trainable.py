@@ -1,0 +1,172 @@
+"""Encoders as they are trained: loaded from any spec, in stages, written so that they run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mobilenet import write_weights
+from small_training import write_table
+from torch_models import ARCH, TIMM, TORCHVISION, save_openclip, save_timm, save_torchvision
+
+from embedsearch.encoders import registry
+from embedsearch.encoders.onnx import OnnxEncoder
+from embedsearch.errors import DataError, EncoderError
+from embedsearch.training.towers import BagText
+from embedsearch.training.trainable import TrainableEncoder, load_trainable
+from embedsearch.training.trained_folder import read_trained, write_trained
+
+PICTURES = [np.random.default_rng(n).integers(0, 256, (50, 70, 3), np.uint8) for n in range(2)]
+
+
+def written(encoder: TrainableEncoder, folder: Path) -> OnnxEncoder:
+    write_trained(encoder, folder, name="trained", description="a test")
+    return OnnxEncoder(folder, spec="trained")
+
+
+@pytest.fixture(scope="module")
+def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "mobilenetv2": f"mobilenetv2@{write_weights(folder / 'weights.npz')}",
+        "timm": f"timm:{TIMM}@{save_timm(folder)}",
+        "torchvision": f"torchvision:{TORCHVISION}@{save_torchvision(folder)}",
+        "openclip": f"openclip:{ARCH}@{save_openclip(folder)}",
+        "mini": "mini",
+    }
+
+
+@pytest.mark.parametrize("kind", ["mobilenetv2", "timm", "torchvision", "openclip", "mini"])
+def test_what_is_written_runs_without_pytorch_and_can_be_trained_on(
+    specs: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    size = None if kind == "openclip" else 64
+    encoder = load_trainable(specs[kind], size=size)
+    assert encoder.image.sequential
+    rows = written(encoder, tmp_path / "one").encode_images(PICTURES)
+    again = read_trained(tmp_path / "one")
+    assert again.about == encoder.about
+    assert all(
+        torch.equal(value, again.state_dict()[name]) for name, value in encoder.state_dict().items()
+    )
+    assert np.allclose(written(again, tmp_path / "two").encode_images(PICTURES), rows, atol=1e-5)
+    info = registry.load(str(tmp_path / "one")).info
+    assert (info.dim, info.input_size) == (encoder.dim, encoder.size)
+    assert info.has_text == (kind == "mini")
+
+
+def test_a_model_of_a_library_gives_the_embeddings_that_its_encoder_gives(
+    specs: dict[str, str], tmp_path: Path
+) -> None:
+    # Pictures that have the input's size already, as the libraries resize in ways of their own.
+    squares = [np.ascontiguousarray(p[:32, :32]) for p in PICTURES]
+    rows = written(load_trainable(specs["openclip"]), tmp_path / "out").encode_images(squares)
+    expected = registry.load(specs["openclip"], "cpu").encode_images(squares)
+    assert np.allclose(rows, expected, atol=1e-4)
+
+
+def test_an_open_clip_checkpoint_that_was_trained_keeps_its_texts(
+    specs: dict[str, str], tmp_path: Path
+) -> None:
+    encoder = load_trainable(specs["openclip"])
+    written(encoder, tmp_path / "out")
+    spec = f"openclip:{ARCH}@{tmp_path}/out/training/weights.safetensors"
+    assert encoder.text is not None
+    with torch.no_grad():
+        expected = encoder.text(["a red thing"]).numpy()
+    found = registry.load(spec, "cpu").encode_texts(["a red thing"])
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_the_encoder_in_the_box_is_taken_out_of_its_integers(tmp_path: Path) -> None:
+    mini = registry.load("mini")
+    encoder = written(load_trainable("mini"), tmp_path / "float")
+    similar = (mini.encode_images(PICTURES) * encoder.encode_images(PICTURES)).sum(1)
+    assert similar.min() > 0.95  # on noise; 0.99 on photos
+    texts = ["a dog", "two people on a beach"]
+    assert np.allclose(mini.encode_texts(texts), encoder.encode_texts(texts), atol=1e-3)
+
+
+def test_a_new_head_pooling_and_text_tower_can_be_put_on(
+    specs: dict[str, str], tmp_path: Path
+) -> None:
+    table = write_table(tmp_path / "table")
+    encoder = load_trainable(specs["timm"], size=32, dim=12, pool="gem", text=table, dropout=0.5)
+    assert encoder.dim == 12 and isinstance(encoder.text, BagText)
+    with torch.no_grad():
+        encoder.image.pool.power.fill_(5.0)
+    made = written(encoder, tmp_path / "out")
+    texts = made.encode_texts(["a red thing", "the photo"])
+    with torch.no_grad():
+        expected = encoder.text(["a red thing", "the photo"]).numpy()
+    assert np.allclose(texts, expected, atol=0.05)  # the table is written in 8 bits
+    again = read_trained(tmp_path / "out")
+    assert again.image.pool.power.item() == 5.0
+    assert again.about.dropout == 0.5
+
+
+def test_from_scratch_nothing_is_left_of_the_weights(specs: dict[str, str]) -> None:
+    torch.manual_seed(0)
+    one, other = (load_trainable(specs["timm"], size=32, scratch=s) for s in (True, False))
+    pairs = zip(one.image.named_parameters(), other.image.parameters(), strict=True)
+    kernels = [(name, a, b) for (name, a), b in pairs if a.ndim == 4]
+    assert len(kernels) > 5
+    assert [name for name, a, b in kernels if torch.equal(a, b)] == []
+
+
+def test_stages_are_named_in_order_and_found_by_short_names(specs: dict[str, str]) -> None:
+    image = load_trainable(specs["mobilenetv2"]).image
+    names = [name for name, _ in image.stages]
+    assert names == ["stem", *(f"blocks.{n}" for n in range(17)), "last"]
+    for name in ("blocks.10", "block 10", "block.10", "10"):
+        assert image.stage_number(name) == 11
+    assert image.stage_number("stem") == 0
+    assert image.stage_number("head") == 19
+    with pytest.raises(
+        DataError, match=r"no stage 'block 17'; there are, in order: stem, blocks.0"
+    ):
+        image.stage_number("block 17")
+
+
+def test_from_any_stage_on_the_rest_gives_what_all_give(specs: dict[str, str]) -> None:
+    image = load_trainable(specs["mobilenetv2"]).image.eval()
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        whole = image(pixels)
+        for stage in (0, 1, 11, 19):
+            inside = image.run_stages(pixels, 0, stage)
+            assert torch.allclose(image.forward_from(inside, stage), whole, atol=1e-6)
+
+
+def test_batch_norm_keeps_its_statistics_unless_it_is_let_go(specs: dict[str, str]) -> None:
+    encoder = load_trainable(specs["timm"], size=32)
+    norm = next(m for m in encoder.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    before = norm.running_mean.clone()
+    encoder.train()
+    encoder.image(torch.randn(4, 3, 32, 32))
+    assert torch.equal(norm.running_mean, before)
+    encoder.image.frozen_norm = False
+    encoder.train()
+    encoder.image(torch.randn(4, 3, 32, 32))
+    assert not torch.equal(norm.running_mean, before)
+    # But not that of frozen stages.
+    before, encoder.image.first_trained = norm.running_mean.clone(), 3
+    encoder.train()
+    encoder.image(torch.randn(4, 3, 32, 32))
+    assert torch.equal(norm.running_mean, before)
+
+
+def test_what_cannot_be_trained_says_why(specs: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="There is nothing to train at 'nowhere'"):
+        load_trainable("nowhere")
+    with pytest.raises(EncoderError, match="leave \\?layer= out"):
+        load_trainable(f"{specs['timm']}?layer=layer3")
+    with pytest.raises(EncoderError, match="keep their own pooling"):
+        load_trainable(specs["openclip"], pool="gem")
+    written(load_trainable(specs["timm"], size=32), tmp_path / "out")
+    weights = tmp_path / "out" / "training" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(EncoderError, match=r"weights.safetensors: cannot be read as weights"):
+        load_trainable(str(tmp_path / "out"))
