@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -44,5 +45,27 @@ def make_encoder_folder(folder: Path, *, seed: int = 0, name: str = "tiny") -> P
         pooling="none",
         has_text=False,
         hashes={"image.onnx": hash_file(folder / "image.onnx")},
+    ).write()
+    return folder
+
+
+def make_litert_folder(folder: Path) -> Path:
+    """Write an encoder whose image tower is ``data/tiny.tflite``."""
+    folder.mkdir(parents=True)
+    shutil.copyfile(Path(__file__).parent / "data" / "tiny.tflite", folder / "image.tflite")
+    EncoderFolder(
+        path=folder,
+        name="tiny-litert",
+        licence="Apache-2.0",
+        description="Two convolutions",
+        dim=6,
+        input_size=16,
+        resize="crop",
+        interpolation="bilinear",
+        mean=(0.5, 0.4, 0.3),
+        std=(0.2, 0.2, 0.2),
+        pooling="avg",
+        has_text=False,
+        hashes={"image.tflite": hash_file(folder / "image.tflite")},
     ).write()
     return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch_models
 from colour_encoder import ColourEncoder
-from encoder_folder import make_encoder_folder
+from encoder_folder import make_encoder_folder, make_litert_folder
 from PIL import Image
 
 from embedsearch.encoders import registry
@@ -33,6 +34,8 @@ KINDS = (
     "joined, pictures only, weighted",
     "joined, then reduced",
     "averaged",
+    "litert",
+    "litert, a file alone",
 )
 
 
@@ -51,6 +54,11 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Encoder]:
         "torchvision": vision,
         "torchvision of a layer, R-MAC": f"{vision}?pool=rmac&layer=features.6",
     }
+    specs["litert"] = f"litert:{make_litert_folder(folder / 'litert')}"
+    alone = shutil.copy(
+        specs["litert"].removeprefix("litert:") + "/image.tflite", folder / "a.tflite"
+    )
+    specs["litert, a file alone"] = f"litert:{alone}"
     other = f"openclip:{torch_models.ARCH}@{torch_models.save_openclip(folder, seed=1)}"
     specs["joined"] = f"mini+{timm}"
     specs["joined, pictures only, weighted"] = f"{timm}?weight=2+{specs['folder']}"

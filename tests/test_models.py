@@ -68,6 +68,7 @@ def test_the_box_the_index_and_what_is_named_are_listed_each_once(
         "openclip",
         "timm",
         "torchvision",
+        "litert",
     ]
     assert answer["cached"] == []
 

@@ -19,6 +19,7 @@ from embedsearch.commands import (
     forgetting,
     indexing,
     mapping,
+    quantizing,
     tagging,
     training,
 )
@@ -48,6 +49,7 @@ for command in (
     about.export,
     training.finetune,
     distilling.distill,
+    quantizing.quantize,
     evaluate.evaluate,
     demo.demo,
 ):

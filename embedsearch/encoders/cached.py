@@ -21,7 +21,8 @@ def cached_specs() -> list[str]:
     found: list[str] = []
     for family in FAMILIES:
         library = import_module(f"{__package__}.{family.prefix}")
-        found += library.cached(repositories)
+        if hasattr(library, "cached"):  # else it downloads nothing
+            found += library.cached(repositories)
     return found
 
 

@@ -26,6 +26,8 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 COPY_LIMIT = 16 * 1024 * 1024
 """An index keeps a copy of encoders up to this many bytes."""
 ENTRY_POINTS = "embedsearch.encoders"
+LITERT_IMAGE = "image.tflite"
+"""What the image tower of a folder is called where it runs on LiteRT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,14 @@ FAMILIES = (
         "torchvision:resnet50?pool=rmac&layer=layer3",
         False,
         "torchvision",
+    ),
+    Family(
+        "litert",
+        "litert:FILE",
+        "litert:my-encoder/image.tflite",
+        True,
+        "ai-edge-litert",
+        "CPU",
     ),
 )
 
@@ -298,6 +308,10 @@ def _from_folder(folder: Path, spec: str, device: Device) -> Encoder:
             f"{spec} is made for CPUs and does not run on a GPU; use --device cpu, or, where it is "
             "joined with others, --device auto."
         )
+    if (folder / LITERT_IMAGE).is_file():
+        from embedsearch.encoders.litert import LiteRTEncoder
+
+        return LiteRTEncoder(folder / LITERT_IMAGE, spec=spec)
     from embedsearch.encoders.onnx import OnnxEncoder
 
     return OnnxEncoder(folder, spec=spec)

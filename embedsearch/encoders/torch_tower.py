@@ -99,7 +99,7 @@ class TorchEncoder:
 
     @property
     def towers(self) -> Towers:
-        """The model itself, for those who train it further."""
+        """The model itself, for those who train it further or export it."""
         return self._towers
 
     @property

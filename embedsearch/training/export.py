@@ -1,10 +1,11 @@
-"""From PyTorch to ONNX: the backbone with its input and pooling, and the head behind it."""
+"""From PyTorch to ONNX: any image tower; and, for ``mini``, its backbone and the head behind it."""
 
 from __future__ import annotations
 
 import io
 import math
 import warnings
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from embedsearch.errors import EncoderError
 from embedsearch.training.folding import GREY, FoldedMobileNetV2
 
 if TYPE_CHECKING:
@@ -41,17 +43,6 @@ class _PooledBackbone(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         centred = (pixels.permute(0, 3, 1, 2).float() - GREY) / 255
         return pool(self.network(centred), self.gem) * cast(Tensor, self.factors)
-
-
-class _Tower(nn.Module):
-    """Pixels as they are stored to embeddings."""
-
-    def __init__(self, encoder: TrainableEncoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return cast(Tensor, self.encoder.image(self.encoder.normalised(pixels)))
 
 
 class _Stages(nn.Module):
@@ -84,12 +75,45 @@ def export_backbone(
 
     ``factors``, float32 (1280,), is what equalisation returned; ones where there was none.
     """
-    return _exported(_PooledBackbone(network, factors, gem), size, FEATURES)
+    return _export(_PooledBackbone(network, factors, gem).eval(), size, FEATURES)
+
+
+def export_image_tower(
+    module: Callable[[Tensor], Tensor],
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    border: int = 0,
+) -> ModelProto:
+    """An image tower from ``INPUT`` to ``OUTPUT`` as ONNX, as encoder folders hold it.
+
+    ``module`` takes normalised pixels, float32 (N, 3, size, size), and gives (N, dim) of any
+    length; an ``nn.Module`` is put into evaluation mode for the time of the export. The tower takes
+    uint8 (N, size + 2 border, size + 2 border, 3) in sRGB, cuts the border off, normalises by
+    ``mean`` and ``std`` (of pixels in [0, 1]), and gives rows of unit length. Any batch size.
+
+    Raises :class:`~embedsearch.errors.EncoderError` where PyTorch cannot export the module.
+    """
+    network = module if isinstance(module, nn.Module) else None
+    training = network is not None and network.training
+    tower = _Tower(module, mean, std, border).eval()
+    try:
+        return _export(tower, size + 2 * border, OUTPUT)
+    except Exception as error:  # the exporter raises nearly every type there is
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise EncoderError(f"the image tower cannot be exported to ONNX ({first})") from error
+    finally:
+        if network is not None:
+            network.train(training)
 
 
 def export_tower(encoder: TrainableEncoder) -> ModelProto:
-    """The whole image tower from ``INPUT`` to ``OUTPUT`` as ONNX float32, for any batch size."""
-    model = _exported(_Tower(encoder), encoder.size, OUTPUT)
+    """The whole image tower from ``INPUT`` to ``OUTPUT`` as ONNX float32, for any batch size.
+
+    Raises :class:`~embedsearch.errors.EncoderError`.
+    """
+    model = export_image_tower(encoder.image, encoder.size, encoder.mean, encoder.std)
     # The exporter loses count of the columns where an operator may have any number of them.
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = encoder.dim
     return model
@@ -98,17 +122,42 @@ def export_tower(encoder: TrainableEncoder) -> ModelProto:
 def export_stages(encoder: TrainableEncoder, stage: int) -> ModelProto:
     """The image network from ``INPUT`` to what enters ``stage``, named ``FEATURES``: float32
     (N, H, W, channels), for any batch size. Its stages must be sequential."""
-    return _exported(_Stages(encoder, stage), encoder.size, FEATURES)
+    return _export(_Stages(encoder, stage), encoder.size, FEATURES)
 
 
-def _exported(module: nn.Module, size: int, output: str) -> ModelProto:
-    example = torch.zeros((1, size, size, 3), dtype=torch.uint8)
+class _Tower(nn.Module):
+    """Pixels as they are stored to unit vectors."""
+
+    def __init__(
+        self,
+        module: Callable[[Tensor], Tensor],
+        mean: Sequence[float],
+        std: Sequence[float],
+        border: int,
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.border = border
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if self.border:
+            pixels = pixels[:, self.border : -self.border, self.border : -self.border]
+        normalised = (pixels.permute(0, 3, 1, 2).float() - cast(Tensor, self.mean)) / cast(
+            Tensor, self.std
+        )
+        return nn.functional.normalize(self.module(normalised), dim=1)
+
+
+def _export(module: nn.Module, side: int, output: str) -> ModelProto:
+    example = torch.zeros((1, side, side, 3), dtype=torch.uint8)
     written = io.BytesIO()
     module.eval()
     with warnings.catch_warnings():
         # PyTorch's other exporter needs the package onnxscript, and wins nothing here.
         warnings.simplefilter("ignore", DeprecationWarning)
-        # Libraries ask for shapes while they are traced; what comes out is compared afterwards.
+        # Shapes that are read while tracing become constants, which is what a fixed size wants.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         torch.onnx.export(
             module,

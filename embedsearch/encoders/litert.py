@@ -1,0 +1,212 @@
+"""``litert:FILE``: an image tower on LiteRT (TensorFlow Lite), as phones and small boards run it.
+
+An ``encoder.json`` beside it that lists the file says how pictures are prepared, and whether a text
+tower stands there too. Of a file without one, pictures are squashed to the square. All must take
+bytes, uint8 (1, size, size, 3), as quantised models do.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedsearch.encoders.base import Embeddings, Pixels
+from embedsearch.encoders.folder import (
+    DESCRIPTION,
+    EncoderFolder,
+    check_bytes,
+    hash_file,
+    read_folder,
+)
+from embedsearch.encoders.preprocess import to_square
+from embedsearch.encoders.registry import LITERT_IMAGE as IMAGE
+from embedsearch.encoders.text import TextTower
+from embedsearch.errors import EncoderError, MissingExtraError
+from embedsearch.records import EncoderInfo
+from embedsearch.settings import Device
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
+
+PREFIX = "litert"
+
+
+def load(spec: str, device: Device) -> LiteRTEncoder:
+    """Load ``litert:FILE``, or ``litert:FOLDER`` that holds ``image.tflite``.
+
+    Raises :class:`~embedsearch.errors.EncoderError` and, without ``ai-edge-litert``,
+    :class:`~embedsearch.errors.MissingExtraError`.
+    """
+    if device == "cuda":
+        raise EncoderError(f"{spec} runs on a CPU; use --device cpu.")
+    named = Path(os.path.abspath(os.path.expanduser(spec.partition(":")[2])))
+    file = named / IMAGE if named.is_dir() else named
+    if not file.is_file():
+        raise EncoderError(
+            f"{file}: there is no such LiteRT file ({spec!r} names it). Write one: embedsearch "
+            "quantize ENCODER --format litert --photos FOLDER --out FOLDER"
+        )
+    return LiteRTEncoder(file, spec=f"{PREFIX}:{file}")
+
+
+class LiteRTEncoder:
+    """Image tower on LiteRT, one picture and one thread at a time; text tower in numpy.
+
+    One object may be shared by any number of threads; pictures wait for each other.
+    """
+
+    def __init__(self, file: Path, *, spec: str) -> None:
+        """Read the file and what stands beside it. ``spec`` is what leads to this encoder.
+
+        Raises :class:`~embedsearch.errors.EncoderError` naming what is wrong.
+        """
+        self._file = file
+        self._running = threading.Lock()
+        self._interpreter = _open(file)
+        self._takes, self._gives = _signature(self._interpreter, file)
+        described = _description(file)
+        self._about = described or _undescribed(file, self._takes, self._gives)
+        if described is not None:
+            if file.name == IMAGE:  # an index can keep the folder, and load it as one
+                self.folder = file.parent
+            _check(described, self._takes, self._gives, file)
+        self._info = self._about.info(spec)
+        self._texts = TextTower(file.parent, self._info.dim) if self._info.has_text else None
+
+    @property
+    def info(self) -> EncoderInfo:
+        return self._info
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weight files. Raises :class:`OSError` where one is missing."""
+        return sum((self._file.parent / name).stat().st_size for name in self._about.hashes)
+
+    @property
+    def runs_on(self) -> str:
+        return "CPU"
+
+    def encode_images(self, images: Sequence[Pixels]) -> Embeddings:
+        """Embed pictures, uint8 (H, W, 3) of any sizes: float32 (len(images), dim), unit rows."""
+        about = self._about
+        rows = np.empty((len(images), about.dim), np.float32)
+        for place, image in enumerate(images):
+            square = to_square(image, about.input_size, about.resize, about.interpolation)
+            with self._running:
+                self._interpreter.set_tensor(self._takes["index"], square[None])
+                self._interpreter.invoke()
+                row = _real(self._interpreter.get_tensor(self._gives["index"])[0], self._gives)
+            length = np.linalg.norm(row)
+            if not 0 < length < np.inf:
+                raise ValueError(f"the image tower gave a vector of length {length}")
+            rows[place] = row / length
+        return rows
+
+    def encode_texts(self, texts: Sequence[str]) -> Embeddings:
+        """Embed English texts: float32 (len(texts), dim), unit rows.
+
+        Raises :class:`~embedsearch.errors.EncoderError` where there is no text tower, and
+        :class:`~embedsearch.errors.QueryError` for a text without any word it knows.
+        """
+        if self._texts is None:
+            raise EncoderError(f"{self._info.spec} has no text tower; search with --image.")
+        return self._texts.encode(texts)
+
+
+def litert_runner(file: Path, threads: int, square: Pixels) -> Callable[[], object]:
+    """What encodes one picture of the right size on so many threads, for those who time it."""
+    interpreter = _open(file, threads)
+    takes, _ = _signature(interpreter, file)
+
+    def run() -> None:
+        interpreter.set_tensor(takes["index"], square[None])
+        interpreter.invoke()
+
+    return run
+
+
+def _open(file: Path, threads: int = 1) -> Interpreter:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise MissingExtraError("litert:FILE", PREFIX) from error
+    try:
+        interpreter = Interpreter(model_content=file.read_bytes(), num_threads=threads)
+        interpreter.allocate_tensors()
+    except OSError as error:
+        raise EncoderError(f"{file}: cannot be read ({error.strerror}).") from error
+    except (ValueError, RuntimeError) as error:
+        raise EncoderError(f"{file}: LiteRT cannot load it ({error}).") from error
+    return interpreter
+
+
+def _signature(interpreter: Interpreter, file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The one tensor that is taken and the one that is given."""
+    takes, gives = interpreter.get_input_details(), interpreter.get_output_details()
+    shape = list(takes[0]["shape"])
+    if (
+        (len(takes), len(gives)) != (1, 1)
+        or takes[0]["dtype"] != np.uint8
+        or len(shape) != 4
+        or (shape[0], shape[1], shape[3]) != (1, shape[2], 3)
+        or len(gives[0]["shape"]) != 2
+    ):
+        shapes = [(item["dtype"].__name__, list(item["shape"])) for item in (*takes, *gives)]
+        raise EncoderError(
+            f"{file}: takes and gives {shapes}, expected uint8 [1, size, size, 3] and [1, dim]."
+        )
+    return takes[0], gives[0]
+
+
+def _real(values: NDArray[Any], about: dict[str, Any]) -> NDArray[np.float32]:
+    """What a tensor means where it holds integers on a scale."""
+    scale, zero = about["quantization"]
+    real: NDArray[np.float32] = values.astype(np.float32)
+    return (real - zero) * np.float32(scale) if scale else real
+
+
+def _description(file: Path) -> EncoderFolder | None:
+    """The ``encoder.json`` beside a file, if it is about that file."""
+    try:
+        about = read_folder(file.parent) if (file.parent / DESCRIPTION).is_file() else None
+    except EncoderError:
+        return None  # of another kind of encoder
+    if about is None or file.name not in about.hashes:
+        return None
+    check_bytes(file, file.read_bytes(), about.hashes[file.name])
+    return about
+
+
+def _undescribed(file: Path, takes: dict[str, Any], gives: dict[str, Any]) -> EncoderFolder:
+    """What can be known of a file that stands alone."""
+    stem = "".join(sign if sign.isalnum() else "-" for sign in file.stem.lower())
+    return EncoderFolder(
+        path=file.parent,
+        name=f"{PREFIX}-{stem.strip('-') or 'model'}",
+        licence="see where the file is from",
+        description=f"LiteRT {file.name}",
+        dim=int(gives["shape"][1]),
+        input_size=int(takes["shape"][1]),
+        resize="squash",
+        interpolation="bicubic",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        pooling="the model's own",
+        has_text=False,
+        hashes={file.name: hash_file(file)},
+    )
+
+
+def _check(about: EncoderFolder, takes: dict[str, Any], gives: dict[str, Any], file: Path) -> None:
+    size, dim = int(takes["shape"][1]), int(gives["shape"][1])
+    if (size, dim) != (about.input_size, about.dim):
+        raise EncoderError(
+            f"{file}: takes pictures of {size} pixels and gives {dim} numbers, but {DESCRIPTION} "
+            f"says {about.input_size} and {about.dim}."
+        )
