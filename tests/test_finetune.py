@@ -279,6 +279,15 @@ def test_batches_mix_captions_and_labels_and_depend_on_their_number_alone() -> N
     assert plan.places(0).tolist() != plan.places(4).tolist()
 
 
+def test_a_head_that_is_there_is_trained_on_and_not_drawn_anew(desk: Path, trained: Run) -> None:
+    recipe = small_recipe(desk, desk / "photos", "optimisation.epochs=0", "model.dim=12")
+    start = replace(recipe.model, start=str(desk / "trained"))
+    run = Run(replace(recipe, model=start), desk / "on")
+    run.finetune()
+    for name, value in run.encoder.image.head.state_dict().items():
+        assert torch.equal(value, trained.encoder.image.head.state_dict()[name]), name
+
+
 def test_shares_are_read_or_left_to_be_chosen() -> None:
     assert (parse_share("0.3"), parse_share("1"), parse_share("auto")) == (0.3, 1.0, None)
 

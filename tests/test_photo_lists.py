@@ -12,7 +12,7 @@ from small_training import draw_classes
 
 from embedsearch.errors import DataError
 from embedsearch.training.data import Photo
-from embedsearch.training.photo_lists import read_photo_list, split, thinned
+from embedsearch.training.photo_lists import read_photo_list, readable, split, thinned
 
 
 def photo(label: str | None, number: int) -> Photo:
@@ -111,3 +111,16 @@ def test_of_each_label_no_more_than_so_many_are_kept_and_captions_all() -> None:
     assert [labels[n] for n in kept] == ["dog"] * 2 + ["cat"] * 2 + [None] * 3
     assert kept == thinned(photos, range(len(photos)), 2, seed=0)
     assert set(thinned(photos, range(len(photos)), 3, seed=0)) >= set(kept)
+
+
+def test_what_cannot_be_decoded_is_told_and_left_out_before_training(tmp_path: Path) -> None:
+    folder = draw_classes(tmp_path / "photos", each=2)
+    (folder / "red" / "0.png").write_text("no picture")
+    (folder / "red" / "1.png").write_bytes((folder / "red" / "1.png").read_bytes()[:60])
+    told: list[str] = []
+    kept = readable(read_photo_list(folder), 2, told.append)
+    assert len(kept) == 4 and {photo.label for photo in kept} == {"blue", "green"}
+    assert len(told) == 2
+    assert all("left out" in line and "/red/" in line for line in told)
+    with pytest.raises(DataError, match="none of 1 photos can be read"):
+        readable([photo("dog", 1)], 1, told.append)

@@ -1,4 +1,4 @@
-"""``distill``: a small student learns what large teachers make of photos and words."""
+"""``distill``: a small student learns what a large teacher, or several, make of photos."""
 
 from __future__ import annotations
 

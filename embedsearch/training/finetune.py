@@ -30,8 +30,8 @@ from embedsearch.training.interpolation import choose, interpolate, parse_share,
 from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
 from embedsearch.training.objective import GUESSES, INFO_NCE, VIEWS, Objective
-from embedsearch.training.photo_lists import read_photo_list, split, thinned
-from embedsearch.training.pictures import draw_neighbours
+from embedsearch.training.photo_lists import read_photo_list, readable, split, thinned
+from embedsearch.training.pictures import ASKED, draw_neighbours
 from embedsearch.training.probe import fit_probe
 from embedsearch.training.recall import RecallReport, recall_report
 from embedsearch.training.recipe import Recipe
@@ -102,9 +102,8 @@ class Run:
         data = self.recipe.data
         if not data.paths:
             raise DataError("name what to train on: a folder, a CSV or a JSONL file")
-        self.photos: list[Photo] = [
-            photo for path in data.paths for photo in read_photo_list(Path(path), data.only)
-        ]
+        listed = [photo for path in data.paths for photo in read_photo_list(Path(path), data.only)]
+        self.photos: list[Photo] = readable(listed, self.threads, self.tell)
         kept, self.held = split(self.photos, data.held_out, data.split_seed)
         if data.per_class:
             kept = thinned(self.photos, kept, data.per_class, data.split_seed)
@@ -140,7 +139,7 @@ class Run:
         if model.norm not in ("frozen", "batch"):
             raise DataError(f"norm is frozen or batch, not {model.norm!r}")
         encoder.image.frozen_norm = encoder.image.frozen_norm and model.norm == "frozen"
-        self.is_new = model.scratch or model.text is not None or bool(model.dim)
+        self.is_new = model.scratch or model.text is not None or encoder.has_new_head
         self.first = 0 if freeze.until is None else encoder.image.stage_number(freeze.until)
         self.encoder: TrainableEncoder = encoder
         if distributed.ranks().world == 1:
@@ -279,7 +278,7 @@ class Run:
     def _standardise(self) -> None:
         """Let a new head see what features are like before it learns."""
         head = self.encoder.image.head
-        if not self.is_new or not isinstance(head, FeatureHead):
+        if not self.encoder.has_new_head or not isinstance(head, FeatureHead):
             return
         rng = np.random.default_rng(self.recipe.optimisation.seed)
         places = np.sort(rng.permutation(self.kept)[:_STANDARDISED])
@@ -370,13 +369,14 @@ class Run:
             recipe=to_toml(self.recipe),
         )
         write_report(outcome, self.out / TRAINING)
-        if outcome.history.losses and len(self.held) > 1:
+        if outcome.history.losses and self.held and len(self.photos) > 1:
+            rng = np.random.default_rng(self.recipe.data.split_seed)
             draw_neighbours(
-                [self.looks.plain(place) for place in self.held],
-                before[self.held],
-                after[self.held],
-                [self.photos[place].label or "" for place in self.held],
-                self.recipe.data.split_seed,
+                self.looks.plain,
+                rng.permutation(self.held)[:ASKED].tolist(),
+                before,
+                after,
+                [photo.label or "" for photo in self.photos],
                 self.out / TRAINING / NEIGHBOURS,
             )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ import numpy as np
 from embedsearch.errors import DataError
 from embedsearch.images.scan import scan
 from embedsearch.training.data import Photo, parse_photo
+from embedsearch.training.features import load_pixels
 
+_SMALL = 32
+"""Side in pixels to decode to where only that it can be matters."""
 _LABEL_COLUMNS = ("label", "class", "category")
 
 
@@ -51,6 +55,28 @@ def read_photos_to_look_at(path: Path, only: str | None = None) -> list[Photo]:
             raise DataError(f"{path}: holds no photo")
         return photos
     return read_photo_list(path, only)
+
+
+def readable(photos: Sequence[Photo], threads: int, tell: Callable[[str], None]) -> list[Photo]:
+    """The photos that can be decoded; ``tell`` hears of each that cannot. Better now than in the
+    middle of a night's training. Raises :class:`~embedsearch.errors.DataError` where none can."""
+
+    def fault(photo: Photo) -> str | None:
+        try:
+            load_pixels(photo.file, _SMALL)
+        except DataError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(threads) as pool:
+        faults = list(pool.map(fault, photos))
+    for said in faults:
+        if said is not None:
+            tell(f"left out: {said}")
+    kept = [photo for photo, said in zip(photos, faults, strict=True) if said is None]
+    if not kept:
+        raise DataError(f"none of {len(photos)} photos can be read; the first: {faults[0]}")
+    return kept
 
 
 def split(photos: Sequence[Photo], share: float, seed: int) -> tuple[list[int], list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from embedsearch.training.checkpoints import History
 
 NEIGHBOURS = 5
 ASKED = 6
+_FEW = 40
 _SMOOTHED = 0.9
 """Weight of what was before in the smoothed curve."""
 
@@ -31,13 +32,15 @@ def draw_curves(history: History, out: Path) -> None:
     losses, rates, held = figure.subplots(1, 3)
     steps = np.arange(1, len(history.losses) + 1)
     losses.plot(steps, history.losses, color="0.8", linewidth=0.8)
-    losses.plot(steps, smoothed(history.losses), label="loss", color="black")
+    # A line of one point would not be seen.
+    dots = {"marker": "." if len(steps) < _FEW else ""}
+    losses.plot(steps, smoothed(history.losses), label="loss", color="black", **dots)
     for name, values in history.parts.items():
         if len(history.parts) > 1 and len(values) == len(steps):
             losses.plot(steps, smoothed(values), label=name, linewidth=1)
     losses.set(title="loss", xlabel="step")
     losses.legend(frameon=False)
-    rates.plot(steps, history.rates, color="black")
+    rates.plot(steps, history.rates, color="black", **dots)
     rates.set(title="largest step size", xlabel="step")
     told = [name for name in (history.epochs or [{}])[-1] if name not in ("epoch", "loss")]
     for name in told:
@@ -53,23 +56,24 @@ def draw_curves(history: History, out: Path) -> None:
 
 
 def draw_neighbours(
-    pictures: Sequence[Pixels],
+    picture: Callable[[int], Pixels],
+    asked: Sequence[int],
     before: Embeddings,
     after: Embeddings,
     names: Sequence[str],
-    seed: int,
     out: Path,
 ) -> None:
-    """Write a PNG: some pictures, and the nearest others by the embeddings before and after.
+    """Write a PNG: the pictures at the places ``asked``, and the nearest of all others by the
+    embeddings before and after.
 
-    ``pictures`` are uint8 (size, size, 3), ``names`` what each shows, or empty. Raises
+    ``picture`` gives uint8 (size, size, 3), ``names`` what each shows, or empty. Raises
     :class:`~embedsearch.errors.OutputError`.
     """
-    asked = np.random.default_rng(seed).permutation(len(pictures))[:ASKED].tolist()
     blocks = []
     for title, embeddings in (("before", before), ("after", after)):
-        rows = [[pictures[n], *(pictures[m] for m in nearest(embeddings, n))] for n in asked]
-        right = [names[m] == names[n] for n in asked for m in nearest(embeddings, n) if names[n]]
+        found = {place: nearest(embeddings, place) for place in asked}
+        rows = [[picture(place), *map(picture, near)] for place, near in found.items()]
+        right = [names[n] == names[place] for place in asked if names[place] for n in found[place]]
         share = f": {sum(right)} of {len(right)} of the same label" if right else ""
         headings = ["asked", *(f"nearest {n}" for n in range(1, len(rows[0])))]
         blocks.append(Block(f"{title}{share}", headings, rows))

@@ -42,6 +42,8 @@ class TrainableEncoder(nn.Module):
     def __init__(self, about: Architecture, image: ImageTower, text: nn.Module | None) -> None:
         super().__init__()
         self.about, self.image, self.text = about, image, text
+        self.has_new_head = False
+        """Whether the head is drawn at random, and has yet to see features."""
         self.register_buffer("grey", torch.tensor(about.mean), persistent=False)
         self.register_buffer("spread", torch.tensor(about.std), persistent=False)
 
@@ -105,6 +107,7 @@ def load_trainable(
     if (dim is not None and dim != about.dim) or (dim and text is not None):
         about = replace(about, dim=dim, dropout=dropout)
         encoder.image.head = new_head(encoder.image, about)
+        encoder.has_new_head = bool(dim)
     _set_dropout(encoder.image.head, dropout)
     if text is not None:
         table = read_potion(text)
