@@ -97,8 +97,10 @@ def quantize(
     ] = 1024,
     qat_rate: Annotated[
         float,
-        typer.Option("--qat-rate", metavar="R", help="Largest step, as a share of each tensor."),
-    ] = 5e-4,
+        typer.Option(
+            "--qat-rate", metavar="R", help="How far a weight moves at once, in 8-bit steps."
+        ),
+    ] = 0.01,
     measured_on: Annotated[
         Path | None,
         typer.Option(

@@ -33,10 +33,10 @@ def correct_biases(
 
     def correct(node: NodeProto, given: Any) -> Any:
         bias = _bias_of(module, node)
-        if bias is None or node.output[0] not in expected:
+        if bias is None or node.name not in expected:
             return given
-        shift = given.mean((0, 2, 3)) - expected[node.output[0]]
-        bias -= shift
+        shift = given.mean((0, 2, 3)) - expected[node.name]
+        module.shift(bias, -shift)
         return given - shift.view(1, -1, 1, 1)
 
     with torch.no_grad():
@@ -45,12 +45,12 @@ def correct_biases(
 
 
 def _mean_outputs(module: OnnxModule, pixels: Tensor) -> dict[str, Tensor]:
-    """Mean of each channel of what the convolutions give."""
+    """Mean of each channel of what the convolutions give, by name of the convolution."""
     means: dict[str, Tensor] = {}
 
     def see(node: NodeProto, given: Any) -> Any:
         if node.op_type == "Conv":
-            means[node.output[0]] = given.mean((0, 2, 3))
+            means[node.name] = given.mean((0, 2, 3))
         return given
 
     with torch.no_grad():
@@ -58,11 +58,11 @@ def _mean_outputs(module: OnnxModule, pixels: Tensor) -> dict[str, Tensor]:
     return means
 
 
-def _bias_of(module: OnnxModule, node: NodeProto) -> Tensor | None:
-    """The bias of a quantised convolution, if it has one."""
+def _bias_of(module: OnnxModule, node: NodeProto) -> str | None:
+    """Name of the bias of a quantised convolution, if it has one."""
     if node.op_type != "Conv" or len(node.input) < 3:
         return None
     for name, reader in module.quantised.items():
         if reader.output[0] == node.input[2]:
-            return module.value(name).data
+            return name
     return None

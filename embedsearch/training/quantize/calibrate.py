@@ -24,8 +24,7 @@ PERCENTILE = 99.99
 coarse all other values become."""
 QUANTISED = [
     *("Conv", "Gemm", "MatMul", "Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid"),
-    *("HardSwish", "Add", "Mul", "Concat", "Split", "Pad", "Resize", "MaxPool", "AveragePool"),
-    *("GlobalAveragePool", "ReduceMean"),
+    *("HardSwish", "Add", "Mul", "Concat", "Split", "Pad", "Resize", "MaxPool", "ReduceMean"),
 ]
 """The kinds of nodes that run in integers where they stand before the last pooling."""
 _AT_A_TIME = 8

@@ -183,6 +183,8 @@ def _factors(
     if not dense:
         return _of_the_largest(peak)
     weight = np.max([np.abs(w).max(axis=(0, 2, 3)) for w in dense], axis=0)
+    if not weight.max() > 0:  # readers that are all zeros, as some training begins with
+        return _of_the_largest(peak)
     weight = np.maximum(weight, weight.max() * _SMALLEST)
     return _of_the_largest(peak**BALANCE / weight ** (1 - BALANCE))
 

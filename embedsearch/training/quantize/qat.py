@@ -26,7 +26,8 @@ from embedsearch.training.quantize.simulate import OnnxModule
 
 _CROPPED = 2
 """The first view that is a random part; before it come the photo and its mirror image."""
-_SMALLEST = 1e-8
+_REAL_SHARE = 0.02
+"""A weight has some 40 steps; scales and float weights move by as small a share of their size."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,8 @@ class Training:
     photos: int = 1024
     """Photos of an epoch, at most."""
     batch: int = 8
-    rate: float = 5e-4
-    """Largest step of a weight or a scale, as a share of the tensor's own magnitude: equalised
-    tensors differ by orders of it."""
+    rate: float = 0.01
+    """How far a weight moves in an update at most, in steps of its own 8 bits."""
     warm_up: int = 20
     """Steps."""
 
@@ -114,13 +114,10 @@ def _batches(
 
 
 def _optimizer(module: OnnxModule, rate: float) -> torch.optim.Optimizer:
-    """Adam's steps are as long whatever the size of a tensor; so each has a rate of its own."""
-    trained = {id(one): one for one in (*module.weights(), *module.steps())}.values()
-
-    def size(tensor: Tensor) -> float:
-        return max(_SMALLEST, float(tensor.detach().square().mean().sqrt()))
-
-    return torch.optim.Adam([{"params": [one], "lr": rate * size(one)} for one in trained])
+    whole, real = module.trained()
+    return torch.optim.Adam(
+        [{"params": whole, "lr": rate}, {"params": real, "lr": rate * _REAL_SHARE}]
+    )
 
 
 def _share(step: int, steps: int, warm_up: int) -> float:

@@ -23,7 +23,11 @@ from embedsearch.training.quantize.weights import safe_bounds
 
 _TRAINED = ("Conv", "Gemm", "MatMul")
 _QUANTISE, _DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
-_LEAST_STEP = 1e-6
+_MIDDLING = 128
+_LEAST = 1e-12
+"""Units of dead channels are next to nothing, and would be divided by."""
+_LEAST_SHARE = 0.05
+"""Of what it was, a step may shrink to."""
 Watch = Callable[[NodeProto, Any], Any]
 """Sees what a node gives, and returns what is to be gone on with."""
 
@@ -54,6 +58,7 @@ class OnnxModule(nn.Module):
         self.constants: dict[str, Tensor] = {}
         self._arguments: dict[str, NDArray[Any]] = {}
         self._names: dict[str, str] = {}
+        self._units: dict[str, Tensor] = {}
         arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
         self._take_in(arrays)
         self._input, self._output = graph.input[0].name, graph.output[0].name
@@ -76,7 +81,8 @@ class OnnxModule(nn.Module):
             if name in self.quantised:
                 self._take_quantised(name, array, arrays)
             elif name in steps or (name in trained and array.dtype == np.float32):
-                self._parameter(name, array)
+                size = np.sqrt(np.mean(np.square(array)))
+                self._parameter(name, array, np.array(size).reshape((1,) * array.ndim))
             else:
                 self._constant(name, array)
         for node in self.nodes:
@@ -94,7 +100,10 @@ class OnnxModule(nn.Module):
         node = self.quantised[name]
         scale = arrays[node.input[1]]
         shape = self._step_shape(node, whole.ndim, scale)
-        self._parameter(name, whole.astype(np.float32) * scale.reshape(shape))
+        # A weight is trained in its own steps. A bias moves as one weight does that sees a middling
+        # activation: equalised channels differ by orders of magnitude, and so must their updates.
+        unit = scale.reshape(shape) * (1 if whole.dtype == np.int8 else _MIDDLING)
+        self._parameter(name, whole.astype(np.float32) * scale.reshape(shape), unit)
         if whole.dtype == np.int8:
             depthwise = any(
                 node.output[0] in other.input and self._attributes[id(other)].get("group", 1) > 1
@@ -109,38 +118,41 @@ class OnnxModule(nn.Module):
         axis = self._attributes[id(node)].get("axis", 1) % ndim
         return tuple(scale.size if place == axis else 1 for place in range(ndim))
 
-    def _parameter(self, name: str, array: NDArray[Any]) -> None:
+    def _parameter(self, name: str, array: NDArray[Any], unit: NDArray[Any]) -> None:
+        """Train ``array`` in multiples of ``unit``."""
         key = f"p{len(self._names)}"
         self._names[name] = key
-        self.register_parameter(key, nn.Parameter(torch.from_numpy(array.astype(np.float32))))
+        self._units[name] = torch.tensor(np.maximum(unit, _LEAST), dtype=torch.float32)
+        start = torch.from_numpy(array.astype(np.float32)) / self._units[name]
+        self.register_parameter(key, nn.Parameter(start))
 
     def value(self, name: str) -> Tensor:
-        """A parameter by its name in the model."""
-        return cast(Tensor, getattr(self, self._names[name]))
+        """What a parameter stands for, by its name in the model."""
+        return cast(Tensor, getattr(self, self._names[name])) * self._units[name]
 
-    def steps(self) -> list[Tensor]:
-        """The steps of the activations, without that of the pixels."""
-        return [self.value(n.input[1]) for n in self.nodes if n.op_type == _QUANTISE]
+    def shift(self, name: str, by: Tensor) -> None:
+        """Add to what a parameter stands for."""
+        getattr(self, self._names[name]).data += by / self._units[name]
 
-    def weights(self) -> list[Tensor]:
-        """Weights and biases, of what is quantised and of what is not."""
-        steps = {id(step) for step in self.steps()}
-        pixels = {
-            self._names[n.input[1]]
-            for n in self.nodes
-            if n.op_type == _DEQUANTISE and n.input[1] in self._names
-        }
-        return [
-            value
-            for key, value in self.named_parameters()
-            if id(value) not in steps and key not in pixels
-        ]
+    def trained(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Weights and biases of integer layers, in steps; and what is trained as a share of its
+        size: the steps of the activations, and all that stays float."""
+        of_pixels = {n.input[1] for n in self.nodes if n.op_type == _DEQUANTISE}
+        of_pixels -= {n.input[1] for n in self.nodes if n.op_type == _QUANTISE}
+        whole, real = [], []
+        for name, key in self._names.items():
+            if name in self.quantised:
+                whole.append(getattr(self, key))
+            elif name not in of_pixels:
+                real.append(getattr(self, key))
+        return whole, real
 
     def hold(self) -> None:
         """Keep steps above 0, where an update pushed one below."""
         with torch.no_grad():
-            for step in self.steps():
-                step.clamp_(min=_LEAST_STEP)
+            for node in self.nodes:
+                if node.op_type == _QUANTISE:
+                    getattr(self, self._names[node.input[1]]).clamp_(min=_LEAST_SHARE)
 
     # Running
 
@@ -220,9 +232,7 @@ class OnnxModule(nn.Module):
         made = ModelProto()
         made.CopyFrom(self.model)
         arrays = {item.name: item for item in made.graph.initializer}
-        values = {
-            name: getattr(self, key).detach().cpu().numpy() for name, key in self._names.items()
-        }
+        values = {name: self.value(name).detach().numpy() for name in self._names}
         for name, value in values.items():
             if name not in self.quantised:
                 _put(arrays[name], value)
