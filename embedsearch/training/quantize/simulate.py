@@ -265,7 +265,7 @@ class OnnxModule(nn.Module):
 
 
 def _put(item: Any, array: NDArray[Any]) -> None:
-    item.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), item.name))
+    item.CopyFrom(numpy_helper.from_array(np.asarray(array, order="C"), item.name))
 
 
 def _round(values: Tensor) -> Tensor:

@@ -66,20 +66,10 @@ def quantize_graph(
         quantizer.quantize_model()
     quantizer.model.topological_sort()
     quantised = quantizer.model.model
-    _make_scalar(quantised)
     if as_pixels:
         enter_as_pixels(quantised, first.input[0])
     onnx.checker.check_model(quantised)
     return quantised
-
-
-def _make_scalar(quantised: ModelProto) -> None:
-    """Steps of activations as plain numbers; a list of one is what pooling kernels refuse."""
-    graph = quantised.graph
-    steps = {n for node in graph.node if node.op_type == "QuantizeLinear" for n in node.input[1:]}
-    for item in graph.initializer:
-        if item.name in steps and list(item.dims) == [1]:
-            del item.dims[:]
 
 
 def _activation(graph: Graph, layer: NodeProto) -> set[str]:
