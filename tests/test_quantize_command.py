@@ -58,8 +58,9 @@ def test_the_folder_is_an_encoder_that_agrees_and_the_report_says_how_much(
 
 
 def test_people_get_tables_with_recall_and_the_sensitive_layers(
-    encoder: Path, photos: Path, tmp_path: Path
+    encoder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     rows = [f"{photos}/{place:02d}.png,things,{'ab'[place % 2]}" for place in range(6)]
     (tmp_path / "meta.csv").write_text("file,set,label\n" + "\n".join(rows) + "\n")
     done = run(
@@ -71,8 +72,10 @@ def test_people_get_tables_with_recall_and_the_sensitive_layers(
     )
     assert done.exit_code == 0, done.output
     table = done.stdout.splitlines()
-    kept = [line for line in table if line.rstrip().endswith("float32")]
-    assert len(kept) == 2 and any("depthwise" in line for line in kept)
+    layers = [line.split() for line in table if line.rstrip().endswith(("float32", "int8"))]
+    kept = json.loads((tmp_path / "int8" / "report.json").read_text())["kept_float"]
+    assert {line[0] for line in layers if line[-1] == "float32"} == set(kept)
+    assert layers[0][0] in kept and any("depthwise" in name for name in kept)
     assert any(line.startswith("mAP") for line in table)
     assert any(line.startswith("a photo, 2 threads") for line in table)
 

@@ -93,8 +93,8 @@ def finetune(
         typer.Option(
             "--loss",
             metavar="[WEIGHT:]NAME",
-            help="info-nce, views, cross-entropy, focal, supcon, triplet, arcface; may be given "
-            "several times.",
+            help="info-nce, views, guesses, sentences, words, cross-entropy, focal, supcon, "
+            "triplet, arcface; may be given several times.",
         ),
     ] = None,
     optimizer: Annotated[

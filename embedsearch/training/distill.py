@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from embedsearch.training.loop import Loop
 from embedsearch.training.photo_lists import read_photos_to_look_at, split
 from embedsearch.training.recipe import Distillation
 from embedsearch.training.recipe_files import to_toml, weighted
-from embedsearch.training.sentences import load_sentences
+from embedsearch.training.sentences import ask_sentences, read_words
 from embedsearch.training.teacher import teach_photos, teach_texts
 from embedsearch.training.towers import BagText, FeatureHead
 from embedsearch.training.trainable import TrainableEncoder, load_trainable
@@ -214,20 +213,11 @@ class Distiller:
             told |= {"prompts": prompts}
             told |= {"prototypes": teach_texts(teacher.encode_texts, name, prompts, **given)}
         if teaching.sentences is not None and "words" in self.weights:
-            words = [*dict.fromkeys([*self._words(), *self.names, *texts])]
-            encode = load_sentences(teaching.sentences)
-            told |= {"words": words}
-            told |= {"word_rows": teach_texts(encode, teaching.sentences, words, **given)}
+            named = None if teaching.words is None else Path(teaching.words)
+            words = [*read_words(named), *self.names, *texts]
+            read = ask_sentences(teaching.sentences, words, **given)
+            told |= {"words": read.texts, "word_rows": read.rows}
         return Lessons(**told)
-
-    def _words(self) -> list[str]:
-        named = self.recipe.teacher.words
-        usual = files("embedsearch.explore").joinpath("vocabulary.txt")
-        try:
-            text = (usual if named is None else Path(named).expanduser()).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{named}: cannot be read as a list of words ({error})") from error
-        return [line.strip() for line in text.splitlines() if line.strip()]
 
     def _look(self) -> None:
         recipe, about = self.recipe, self.student.about

@@ -21,7 +21,7 @@ from embedsearch.training.adversarial import Attack
 from embedsearch.training.augment import augmentation
 from embedsearch.training.batches import Batches, Plan
 from embedsearch.training.checkpoints import History
-from embedsearch.training.data import Photo
+from embedsearch.training.data import Photo, all_texts
 from embedsearch.training.finetune_report import NEIGHBOURS, Outcome, slug, write_report
 from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
 from embedsearch.training.guesses import Guesses, guess, read_class_names
@@ -29,13 +29,23 @@ from embedsearch.training.held_out import SCORE, Eye, Figures
 from embedsearch.training.interpolation import choose, interpolate, parse_share, weights_of
 from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
-from embedsearch.training.objective import GUESSES, INFO_NCE, VIEWS, Objective
+from embedsearch.training.objective import (
+    GUESSES,
+    INFO_NCE,
+    OF_TEXTS,
+    READS,
+    SENTENCES,
+    VIEWS,
+    WORDS,
+    Objective,
+)
 from embedsearch.training.photo_lists import read_photo_list, readable, split, thinned
 from embedsearch.training.pictures import ASKED, draw_neighbours
 from embedsearch.training.probe import fit_probe
 from embedsearch.training.recall import RecallReport, recall_report
 from embedsearch.training.recipe import Recipe
 from embedsearch.training.recipe_files import to_toml, weighted
+from embedsearch.training.sentences import SentenceRows, ask_sentences, read_words
 from embedsearch.training.towers import FeatureHead
 from embedsearch.training.trainable import TrainableEncoder, load_trainable
 from embedsearch.training.trained_folder import TRAINING, write_trained
@@ -207,6 +217,8 @@ class Run:
             attack_share=adversarial.weight,
             guesses=self._guesses() if GUESSES in weights else None,
             places=self._plan(weights).places,
+            sentences=self._texts() if SENTENCES in weights else None,
+            words=self._words() if WORDS in weights else None,
             seed=recipe.optimisation.seed,
         )
         # The encoder is where it belongs already, which under torchrun may be several places.
@@ -223,7 +235,7 @@ class Run:
             plan,
             self.looks,
             self.cache,
-            reads=INFO_NCE in objective.weights,
+            reads=bool(READS & objective.weights.keys()),
             twice=VIEWS in objective.weights,
             label_weight=recipe.loss.label_weight,
             threads=self.threads,
@@ -251,7 +263,7 @@ class Run:
     def _plan(self, losses: Collection[str]) -> Plan:
         settings, labels = self.recipe.optimisation, self.labels[self.kept]
         # Photos with captions only, where a loss can use them.
-        uses = {INFO_NCE, VIEWS, GUESSES} & set(losses)
+        uses = {*OF_TEXTS, VIEWS} & set(losses)
         return Plan(
             self.photos,
             self.labels,
@@ -263,15 +275,34 @@ class Run:
             settings.seed,
         )
 
+    def _texts(self) -> SentenceRows:
+        texts = all_texts(self.photos)
+        return ask_sentences(
+            self.recipe.data.sentences, texts, cache=self._kept_in, progress=self.progress
+        )
+
+    def _words(self) -> SentenceRows:
+        data = self.recipe.data
+        words = read_words(None if data.words is None else Path(data.words))
+        return ask_sentences(
+            data.sentences, [*words, *self.names], cache=self._kept_in, progress=self.progress
+        )
+
+    @property
+    def _kept_in(self) -> Path:
+        """The folder for what others say of the photos and their texts."""
+        cache = self.recipe.freeze.cache
+        return Path(cache).expanduser() if cache else self.out / TRAINING
+
     def _guesses(self) -> Guesses | None:
-        data, freeze = self.recipe.data, self.recipe.freeze
+        data = self.recipe.data
         if data.classifier is None or data.class_names is None:
             return None
         return guess(
             data.classifier,
             read_class_names(Path(data.class_names).expanduser()),
             [photo.file for photo in self.photos],
-            cache=Path(freeze.cache).expanduser() if freeze.cache else self.out / TRAINING,
+            cache=self._kept_in,
             progress=self.progress,
         )
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from embedsearch.training import checkpoints, distributed, parted
 from embedsearch.training.checkpoints import Checkpoint, History
+from embedsearch.training.memory import keep_freed_memory
 from embedsearch.training.recipe import Optimisation
 from embedsearch.training.steps import Group, Precision, RunningMean, make_optimizer, set_rates
 
@@ -78,6 +79,8 @@ class Loop:
         from. Ctrl-C finishes the step, writes a checkpoint and raises :class:`KeyboardInterrupt`.
         """
         torch.manual_seed(self.settings.seed)
+        if self._device.type == "cpu":
+            keep_freed_memory()
         if resume:
             self._restore(checkpoints.load(self.folder, self._told))
         total = self.settings.epochs * self._steps_an_epoch

@@ -13,24 +13,39 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
 from embedsearch.errors import DataError
-from embedsearch.training import distributed
+from embedsearch.training import distillation, distributed
 from embedsearch.training.adversarial import Attack, PixelScale, drift, frozen_statistics
 from embedsearch.training.augment import Mix, mix_batch
 from embedsearch.training.batches import Batch
 from embedsearch.training.guesses import Guesses
 from embedsearch.training.heads import MAX_SCALE
-from embedsearch.training.losses import LOSSES, grouped_info_nce, make_loss, takes_shares
+from embedsearch.training.losses import (
+    LOSSES,
+    grouped_info_nce,
+    make_loss,
+    soft_info_nce,
+    takes_shares,
+)
 from embedsearch.training.recipe import Loss
+from embedsearch.training.sentences import SentenceRows
 from embedsearch.training.trainable import TrainableEncoder, copied
 
 INFO_NCE, VIEWS, GUESSES = "info-nce", "views", "guesses"
+SENTENCES, WORDS = "sentences", "words"
 ALL_LOSSES = {
     INFO_NCE: "photos against their captions, or names of their labels",
     VIEWS: "two looks at a photo, or two photos of a label, near one another",
     GUESSES: "photos against names, in the shares that a classifier guesses",
+    SENTENCES: "photos against captions, in the shares that a sentence encoder finds them alike",
+    WORDS: "words lie to one another as a sentence encoder has them",
     **LOSSES,
 }
 """What ``--loss`` can name."""
+OF_TEXTS = (INFO_NCE, GUESSES, SENTENCES, WORDS)
+"""Losses that need a text tower."""
+READS = {INFO_NCE, SENTENCES}
+"""Losses that read the captions and names of a batch."""
+_OF_NO_LABEL = (*OF_TEXTS, VIEWS)
 _CLASS_WEIGHTED = ("cross-entropy", "focal")
 
 
@@ -51,11 +66,14 @@ class Objective(nn.Module):
         attack_share: float = 0.5,
         guesses: Guesses | None = None,
         places: Callable[[int], NDArray[np.int64]] | None = None,
+        sentences: SentenceRows | None = None,
+        words: SentenceRows | None = None,
         seed: int = 0,
     ) -> None:
         """``weights`` are names in :data:`ALL_LOSSES` and how much each counts; ``first_stage`` is
         where batches enter the network; ``guesses`` are about all photos, of which ``places`` gives
-        those of a step. Raises :class:`~embedsearch.errors.DataError`."""
+        those of a step; ``sentences`` are of all texts that batches may hold. Raises
+        :class:`~embedsearch.errors.DataError`."""
         super().__init__()
         self.encoder = encoder
         self.weights, self.settings = dict(weights), settings
@@ -63,7 +81,7 @@ class Objective(nn.Module):
             {
                 name: _label_loss(name, encoder.dim, classes, settings, class_weights)
                 for name in weights
-                if name not in (INFO_NCE, VIEWS, GUESSES)
+                if name not in _OF_NO_LABEL
             }
         )
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / settings.temperature)))
@@ -71,6 +89,8 @@ class Objective(nn.Module):
         self._mixes, self._attack, self._attack_share = mixes, attack, attack_share
         self._scale = PixelScale(encoder.mean, encoder.std)
         self._guesses, self._places = guesses, places
+        self._sentences, self._words = sentences, words
+        self._row = {} if sentences is None else {t: n for n, t in enumerate(sentences.texts)}
         # Not a part of what is trained or saved.
         self._before = [copied(encoder).requires_grad_(False).eval()] if settings.keep else []
         self._check()
@@ -98,12 +118,8 @@ class Objective(nn.Module):
         mine = self.encoder.image.forward_from(images, self._first)
         pictures = distributed.gather_with_gradient(mine)
         parts: dict[str, Tensor] = {}
-        if INFO_NCE in self.weights:
-            words = distributed.gather_with_gradient(
-                cast(nn.Module, self.encoder.text)(batch.texts)
-            )
-            scale = self.log_scale.exp().clamp(max=MAX_SCALE)
-            parts[INFO_NCE] = grouped_info_nce(pictures, words, batch.groups, scale, batch.weights)
+        if READS & self.weights.keys():
+            parts |= self._of_texts(batch, pictures)
         if VIEWS in self.weights:
             assert batch.others is not None
             others = self.encoder.image.forward_from(batch.others, self._first)
@@ -113,6 +129,8 @@ class Objective(nn.Module):
             parts[VIEWS] = grouped_info_nce(pictures, gathered, batch.groups, near, even)
         if GUESSES in self.weights:
             parts[GUESSES] = self._guessed(pictures, batch.step)
+        if WORDS in self.weights:
+            parts[WORDS] = self._of_words(batch.step)
         has = batch.labels >= 0
         for name, loss in self.losses.items():
             if has.any():
@@ -128,6 +146,30 @@ class Objective(nn.Module):
             parts["keep"] = (1 - (mine * there).sum(1)).mean()
             total = total + self.settings.keep * parts["keep"]
         return total, {name: part.item() for name, part in parts.items()}
+
+    def _of_texts(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
+        """Photos against the texts of their batch."""
+        mine = cast(nn.Module, self.encoder.text)(batch.texts)
+        texts = distributed.gather_with_gradient(mine)
+        scale = self.log_scale.exp().clamp(max=MAX_SCALE)
+        parts: dict[str, Tensor] = {}
+        if INFO_NCE in self.weights:
+            parts[INFO_NCE] = grouped_info_nce(pictures, texts, batch.groups, scale, batch.weights)
+        if SENTENCES in self.weights:
+            known = cast(SentenceRows, self._sentences)
+            numbers = np.array([self._row[text] for text in batch.texts])
+            rows = distributed.gather(torch.from_numpy(known.of(numbers)).to(pictures.device))
+            alike = rows @ rows.T / self.settings.sentence_temperature
+            parts[SENTENCES] = soft_info_nce(pictures, texts, alike, scale, batch.weights)
+        return parts
+
+    def _of_words(self, step: int) -> Tensor:
+        """Relations among words drawn by the number of the step, alike on every rank."""
+        known = cast(SentenceRows, self._words)
+        rng = np.random.default_rng([self._seed, 6, step])
+        drawn = rng.permutation(len(known.texts))[: self.settings.words]
+        mine = cast(nn.Module, self.encoder.text)([known.texts[n] for n in drawn])
+        return distillation.relations(mine, torch.from_numpy(known.of(drawn)).to(mine.device))
 
     def _guessed(self, pictures: Tensor, step: int) -> Tensor:
         """Cross-entropy between the guessed shares of classes and how near their names are."""
@@ -154,10 +196,10 @@ class Objective(nn.Module):
             return self._attack(drift(self.encoder.image, images), images, self._scale, seed)
 
     def _check(self) -> None:
-        for name in (INFO_NCE, GUESSES):
+        for name in OF_TEXTS:
             if name in self.weights and self.encoder.text is None:
                 raise DataError(
-                    f"{name} sets photos against texts, and this encoder has no text tower; give "
+                    f"{name} teaches what texts mean, and this encoder has no text tower; give "
                     "it one with --text FOLDER, or take another loss"
                 )
         if GUESSES in self.weights and self._guesses is None:

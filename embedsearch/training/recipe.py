@@ -53,6 +53,12 @@ class Data:
     """For the loss ``guesses``: a classifier that says what the photos show, as ``litert:FILE``."""
     class_names: str | None = None
     """The names of its classes: a file with a class a line, its names parted by commas."""
+    sentences: str = "minilm"
+    """For the losses ``sentences`` and ``words``: who knows what texts mean. minilm, a folder of
+    sentence-transformers, or an encoder that knows words."""
+    words: str | None = None
+    """For the loss ``words``: a file with a word or phrase a line; the vocabulary of tags where
+    none is named."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,10 @@ class Loss:
     """How much a labelled photo counts beside one with captions, for info-nce."""
     view_temperature: float = 0.1
     """Of views, the loss that brings two looks at a photo together."""
+    sentence_temperature: float = 0.1
+    """Of sentences: how alike two texts must be to be taken for one another."""
+    words: int = 128
+    """Of words: so many in a step."""
     keep: float = 0.0
     """Weight of a pull back to the embeddings before training, 1 - cosine."""
 

@@ -25,3 +25,21 @@ def grouped_info_nce(
     forth = -(right * log_softmax(similarities, dim=1)).sum(1)
     back = -(right * log_softmax(similarities.T, dim=1)).sum(1)
     return ((forth + back) / 2 * weights).sum() / weights.sum()
+
+
+def soft_info_nce(
+    rows: Tensor, columns: Tensor, alike: Tensor, scale: Tensor | float, weights: Tensor
+) -> Tensor:
+    """Symmetric InfoNCE whose right answers are shares: another's caption that says nearly the same
+    is nearly as right as one's own.
+
+    ``rows`` and ``columns`` are unit vectors, float32 (N, dim), pair by pair; ``alike`` are logits,
+    float32 (N, N), symmetric: how alike the texts are to whom knows. Returns the weighted mean
+    cross-entropy of both directions (Gao et al., "SoftCLIP", 2023, eq. 5 to 7, with the texts
+    alone as the guide).
+    """
+    similarities = scale * rows @ columns.T
+    right = alike.softmax(dim=1)
+    forth = -(right * log_softmax(similarities, dim=1)).sum(1)
+    back = -(right * log_softmax(similarities.T, dim=1)).sum(1)
+    return ((forth + back) / 2 * weights).sum() / weights.sum()
