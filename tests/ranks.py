@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ CPU = torch.device("cpu")
 SETTINGS = Optimisation(epochs=2, schedule="constant", warm_up=0.0, amp="off", seed=3, clip=0.5)
 STEPS_AN_EPOCH = 3
 KILLED_AT = 4
+ALONE = "alone"
+"""Folder of a run that one process began."""
 
 
 class Contrast(nn.Module):
@@ -75,10 +78,21 @@ def gradients(strategy: Any, accumulate: int = 1) -> dict[str, list[float]]:
     return told
 
 
+class Stopped(Exception):
+    """Raised where a run is broken off."""
+
+
 def trained(
-    folder: Path, strategy: Any = "ddp", *, dies: bool = False, **changed: Any
+    folder: Path,
+    strategy: Any = "ddp",
+    *,
+    dies: bool = False,
+    stops: bool = False,
+    resume: bool = False,
+    **changed: Any,
 ) -> dict[str, Any]:
-    """The losses of a run of a few steps, and the weights that it ends with."""
+    """The losses of a run of a few steps, and the weights that it ends with. ``dies``: one process
+    is killed on the way; ``stops``: all give up there."""
     module = Contrast()
     settings = replace(SETTINGS, strategy=strategy, **changed)
     distributed.place(module, CPU, strategy, pieces=4)
@@ -88,6 +102,8 @@ def trained(
             me = distributed.ranks()
             if dies and number == KILLED_AT and me.rank == 1 and not me.restarts:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if stops and number == KILLED_AT:
+                raise Stopped
             yield batch
 
     @torch.no_grad()
@@ -106,7 +122,11 @@ def trained(
         watch=watch,
         score="score",
     )
-    history = loop.run(resume=distributed.ranks().restarts > 0)
+    try:
+        history = loop.run(resume=resume or distributed.ranks().restarts > 0)
+    except Stopped:
+        distributed.leave_pipeline()
+        return {}
     weights = {name: value.flatten().tolist() for name, value in module.state_dict().items()}
     return {"losses": history.losses, "epochs": history.epochs, "weights": weights}
 
@@ -119,6 +139,15 @@ def _everything(out: Path) -> dict[str, Any]:
     told["gradients accumulated fsdp"] = gradients("fsdp", accumulate=2)
     for strategy in distributed.STRATEGIES:
         told[f"trained {strategy}"] = trained(out / strategy, strategy, ema=0.5)
+        trained(out / f"stopped {strategy}", strategy, ema=0.5, stops=True)
+        told[f"resumed {strategy}"] = trained(
+            out / f"stopped {strategy}", strategy, ema=0.5, resume=True
+        )
+        shutil.copytree(out / ALONE, out / f"alone {strategy}", dirs_exist_ok=True)
+        distributed.collect(None)  # nobody begins before the copy is there
+        told[f"resumed {strategy} of one"] = trained(
+            out / f"alone {strategy}", strategy, ema=0.5, resume=True
+        )
     told["trained unbroken"] = trained(out / "unbroken")
     return told
 

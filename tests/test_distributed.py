@@ -28,7 +28,7 @@ def launched(mode: str, out: Path) -> dict[str, Any]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,  # of a machine with much else to do
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -38,7 +38,9 @@ def launched(mode: str, out: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return launched("all", tmp_path_factory.mktemp("two"))
+    out = tmp_path_factory.mktemp("two")
+    ranks.trained(out / ranks.ALONE, ema=0.5, stops=True)
+    return launched("all", out)
 
 
 def same(first: dict[str, list[float]], second: dict[str, list[float]], by: float) -> None:
@@ -78,6 +80,26 @@ def test_fsdp_gives_the_losses_of_ddp(two: dict[str, Any]) -> None:
     np.testing.assert_allclose(
         two["trained fsdp"]["losses"], two["trained ddp"]["losses"], atol=1e-6
     )
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
+    two: dict[str, Any], strategy: str
+) -> None:
+    resumed, unbroken = two[f"resumed {strategy}"], two[f"trained {strategy}"]
+    assert len(resumed["losses"]) == 6
+    assert resumed["losses"] == unbroken["losses"]
+    assert resumed["weights"] == unbroken["weights"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_two_processes_go_on_where_one_was_stopped(
+    two: dict[str, Any], strategy: str, tmp_path: Path
+) -> None:
+    alone, resumed = ranks.trained(tmp_path, ema=0.5), two[f"resumed {strategy} of one"]
+    assert resumed["losses"][:3] == alone["losses"][:3]
+    np.testing.assert_allclose(resumed["losses"], alone["losses"], atol=1e-5)
+    same(resumed["weights"], alone["weights"], 2e-5)
 
 
 def test_a_killed_process_comes_back_and_the_run_ends_with_the_same_figures(

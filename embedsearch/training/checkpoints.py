@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from embedsearch.errors import DataError
-from embedsearch.training import distributed, parted
 
 FILE = "checkpoint.pt"
 
@@ -38,6 +36,7 @@ class Checkpoint:
     """Steps that are done."""
     module: dict[str, Any]
     optimizer: dict[str, Any]
+    """What it keeps of each parameter, by name."""
     scaler: dict[str, Any]
     mean: dict[str, Any]
     """Values of the running mean; empty without one."""
@@ -49,37 +48,6 @@ class Checkpoint:
     random: dict[str, Any]
     told: str
     """What must be the same for a run to go on: the recipe and the data."""
-
-
-def states(
-    module: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Weights and optimizer state by the names of ``module``, whatever the number of ranks. Every
-    rank must call it."""
-    if distributed.ranks().world > 1:
-        return parted.states(module, optimizer)
-    groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    state = {n: optimizer.state[p] for n, p in module.named_parameters() if p in optimizer.state}
-    return module.state_dict(), {"state": state, "param_groups": groups}
-
-
-def load_states(module: nn.Module, optimizer: torch.optim.Optimizer, saved: Checkpoint) -> None:
-    """Put back what :func:`states` gave. Every rank must call it.
-
-    In a process alone exactly so: what was never stepped, as it was frozen, has no state then,
-    where PyTorch's own way for many ranks makes one up.
-    """
-    if distributed.ranks().world > 1:
-        parted.load_states(module, optimizer, saved.module, saved.optimizer)
-        return
-    module.load_state_dict(saved.module)
-    optimizer.state.clear()
-    for name, parameter in module.named_parameters():
-        if name in saved.optimizer["state"]:
-            optimizer.state[parameter] = {
-                key: value.to(parameter.device) if isinstance(value, torch.Tensor) else value
-                for key, value in saved.optimizer["state"][name].items()
-            }
 
 
 def random_state() -> dict[str, Any]:

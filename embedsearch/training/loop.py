@@ -189,7 +189,7 @@ class Loop:
         return late or epoch_ended
 
     def _save(self) -> None:
-        weights, optimizer = checkpoints.states(self.module, self._optimizer)
+        weights, optimizer = parted.states(self.module, self._optimizer)
         mean = {} if self._mean is None else parted.whole(self._mean.values, self.module)
         self._saved_at = time.monotonic()
         if not distributed.is_main():
@@ -212,7 +212,7 @@ class Loop:
         )
 
     def _restore(self, saved: Checkpoint) -> None:
-        checkpoints.load_states(self.module, self._optimizer, saved)
+        parted.load_states(self.module, self._optimizer, saved.module, saved.optimizer)
         self._precision.scaler.load_state_dict(saved.scaler)
         if self._mean is not None:
             parted.fill(self._mean.values, saved.mean)

@@ -9,44 +9,44 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint import state_dict
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from embedsearch.training import distributed
 
+State = dict[str, Any]
 
-def states(
-    module: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Weights and optimizer state, whole, under the names of ``module``.
 
-    Every rank must call it, and the main one gets them, the others nothing. They are the same
-    whatever the strategy and the number of ranks, so that a run can go on with others.
+def states(module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[State, State]:
+    """Weights, and what the optimizer keeps of each, whole and on the CPU, by the names of
+    ``module``: the same whatever the strategy and the number of ranks, so that a run can go on with
+    others. What was never stepped, as it was frozen, has no state. Every rank must call it.
     """
+    foreign = _foreign_names(module)
+    mine = {
+        name: {key: _on_cpu(value) for key, value in optimizer.state[parameter].items()}
+        for name, parameter in module.named_parameters()
+        if parameter in optimizer.state and name not in foreign
+    }
     if distributed.pipeline() is not None:
-        return _merged(module, optimizer)
-    options = state_dict.StateDictOptions(full_state_dict=True, cpu_offload=True)
-    found: tuple[dict[str, Any], dict[str, Any]]
-    found = state_dict.get_state_dict(module, optimizer, options=options)
-    return found
+        merged: State = {}
+        for theirs in reversed(distributed.collect(mine)):  # of what all have, the main one's
+            merged |= theirs
+        mine = merged
+    return whole(module.state_dict(), module), mine
 
 
 def load_states(
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    weights: dict[str, Any],
-    steps: dict[str, Any],
+    module: nn.Module, optimizer: torch.optim.Optimizer, weights: State, kept: State
 ) -> None:
     """Put back what :func:`states` gave. Every rank must call it, with the same."""
-    # Copies, as PyTorch puts shards in the place of what it is given.
-    options = state_dict.StateDictOptions(full_state_dict=True)
-    state_dict.set_model_state_dict(module, dict(weights), options=options)
-    # Not strict: what was never stepped (frozen still, say) has no state.
-    options = state_dict.StateDictOptions(full_state_dict=True, strict=False)
-    state = {name: dict(values) for name, values in steps["state"].items()}
-    state_dict.set_optimizer_state_dict(
-        module, optimizer, {**steps, "state": state}, options=options
-    )
+    foreign = _foreign_names(module)
+    fill(module.state_dict(), weights)
+    optimizer.state.clear()
+    for name, parameter in module.named_parameters():
+        if name in kept and name not in foreign:
+            optimizer.state[parameter] = {
+                key: _kept_for(parameter, value) for key, value in kept[name].items()
+            }
 
 
 def whole(values: dict[str, Any], module: nn.Module) -> dict[str, Any]:
@@ -59,10 +59,7 @@ def whole(values: dict[str, Any], module: nn.Module) -> dict[str, Any]:
         for theirs in reversed(distributed.collect(mine)):  # of what all have, the main one's
             merged |= theirs
         return {name: merged[name] for name in values}
-    return {
-        name: (value.full_tensor() if isinstance(value, DTensor) else value).detach().cpu().clone()
-        for name, value in values.items()
-    }
+    return {name: _on_cpu(value) for name, value in values.items()}
 
 
 def fill(targets: dict[str, Any], values: dict[str, Any]) -> None:
@@ -71,10 +68,7 @@ def fill(targets: dict[str, Any], values: dict[str, Any]) -> None:
     with torch.no_grad():
         for name, value in values.items():
             target = targets[name]
-            value = value.to(target.device)
-            if isinstance(target, DTensor):
-                value = distribute_tensor(value, target.device_mesh, target.placements)
-            target.copy_(value)
+            target.copy_(_like(target, value))
 
 
 def clip(module: nn.Module, longest: float) -> None:
@@ -121,21 +115,28 @@ def spare_parts(module: nn.Module, strategy: str) -> dict[str, nn.Module]:
     return {name: copy.deepcopy(part) for name, part in module.named_children()}
 
 
-def _merged(
-    module: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The states of a pipelined module: of each part what the rank has that trains it."""
-    foreign = _foreign_names(module)
-    mine = {
-        name: {key: value.cpu() for key, value in optimizer.state[parameter].items()}
-        for name, parameter in module.named_parameters()
-        if parameter in optimizer.state and name not in foreign
-    }
-    steps: dict[str, Any] = {}
-    for theirs in reversed(distributed.collect(mine)):
-        steps |= theirs
-    groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    return whole(module.state_dict(), module), {"state": steps, "param_groups": groups}
+def _on_cpu(value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    full = value.full_tensor() if isinstance(value, DTensor) else value
+    return full.detach().cpu().clone()
+
+
+def _kept_for(parameter: nn.Parameter, value: Any) -> Any:
+    """What an optimizer keeps of a parameter: a number for each of its own, parted as they are, or
+    others such as the count of steps."""
+    if not isinstance(value, Tensor):
+        return value
+    same = value.shape == parameter.shape
+    return _like(parameter, value) if same else value.to(parameter.device)
+
+
+def _like(target: Tensor, value: Tensor) -> Tensor:
+    """A whole tensor as ``target`` is: on its device, and of a sharded one this rank's part."""
+    value = value.to(target.device)
+    if isinstance(target, DTensor):
+        return distribute_tensor(value, target.device_mesh, target.placements)
+    return value
 
 
 def _foreign_names(module: nn.Module) -> set[str]:
