@@ -84,7 +84,13 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         return
     device = device_of(device, me)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=_STALLED)
+    # Addresses that ranks left in torchrun's store before they were started anew must not be taken
+    # for those of now: two gloo ranks would each wait for the other to call.
+    store, rank, world = next(distributed.rendezvous("env://", timeout=_STALLED))
+    store = distributed.PrefixStore(f"start-{me.restarts}", store)
+    distributed.init_process_group(
+        backend, store=store, rank=rank, world_size=world, timeout=_STALLED
+    )
     _pipelines.clear()
     try:
         yield me
