@@ -41,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text=write_table(folder / "table"),
         hidden=6,
     )
-    write_trained(teacher, folder / "teacher", name="teacher", description="of a test")
+    write_trained(teacher, folder / "teacher", description="of a test")
     save_timm(folder, 2)
     return folder
 
@@ -151,7 +151,7 @@ def test_words_that_no_caption_holds_move_to_where_the_text_teacher_has_them(
     assert isinstance(other.text, BagText)
     for parameter in other.text.parameters():
         torch.nn.init.normal_(parameter)
-    write_trained(other, tmp_path / "reader", name="reader", description="of a test")
+    write_trained(other, tmp_path / "reader", description="of a test")
     (tmp_path / "words.txt").write_text("photo\nthing\npicture\nthe blue thing\na red photo\n")
     made = recipe(
         place,

@@ -14,13 +14,16 @@ from small_training import KINDS, draw_classes, small_recipe, write_captions, wr
 from typer.testing import CliRunner
 
 from embedsearch.commands.app import app
+from embedsearch.encoders import registry
 from embedsearch.encoders.onnx import OnnxEncoder
 from embedsearch.errors import DataError
+from embedsearch.training import finetune
 from embedsearch.training.batches import Plan
 from embedsearch.training.data import Photo
 from embedsearch.training.finetune import Run
 from embedsearch.training.interpolation import parse_share
 from embedsearch.training.objective import Objective
+from embedsearch.training.probe import fit_probe
 from embedsearch.training.recipe import Freeze, Recipe
 from embedsearch.training.unfreezing import parameter_groups
 
@@ -139,6 +142,30 @@ def test_zero_epochs_are_a_linear_probe_of_the_encoder_as_it_is(desk: Path) -> N
     assert outcome.recall.after["overall"] == 1.0
     assert outcome.history.losses == []
     assert all(torch.equal(v, before[n]) for n, v in run.encoder.state_dict().items())
+
+
+def test_a_cure_for_rare_classes_is_compared_with_a_plain_probe(
+    desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cures: list[str] = []
+
+    def noted(*given: object, balance: str, **options: object) -> object:
+        cures.append(balance)
+        return fit_probe(*given, balance=balance, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finetune, "fit_probe", noted)
+    recipe = small_recipe(desk, desk / "photos", "optimisation.epochs=0", "balance.probe=balanced")
+    Run(recipe, desk / "cured").finetune()
+    assert cures == ["none", "balanced"]
+
+
+def test_what_is_written_says_of_itself_what_the_recipe_says(desk: Path) -> None:
+    told = ("about.name=My Flowers", "about.licence=CC0 1.0", "about.description=Roses mostly")
+    recipe = small_recipe(desk, desk / "photos", "optimisation.epochs=0", *told)
+    Run(recipe, desk / "told").finetune()
+    info = registry.load(str(desk / "told")).info
+    assert info.id.startswith("my-flowers-")
+    assert (info.licence, info.description) == ("CC0 1.0", "Roses mostly")
 
 
 def test_frozen_stages_stay_as_they_are_and_the_others_move(desk: Path) -> None:

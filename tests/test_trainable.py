@@ -14,6 +14,7 @@ from torch_models import ARCH, TIMM, TORCHVISION, save_openclip, save_timm, save
 from embedsearch.encoders import registry
 from embedsearch.encoders.onnx import OnnxEncoder
 from embedsearch.errors import DataError, EncoderError
+from embedsearch.training.recipe import About
 from embedsearch.training.towers import BagText
 from embedsearch.training.trainable import TrainableEncoder, load_trainable
 from embedsearch.training.trained_folder import read_trained, write_trained
@@ -22,7 +23,7 @@ PICTURES = [np.random.default_rng(n).integers(0, 256, (50, 70, 3), np.uint8) for
 
 
 def written(encoder: TrainableEncoder, folder: Path) -> OnnxEncoder:
-    write_trained(encoder, folder, name="trained", description="a test")
+    write_trained(encoder, folder, description="a test", about=About(name="trained"))
     return OnnxEncoder(folder, spec="trained")
 
 

@@ -29,7 +29,7 @@ from embedsearch.encoders.registry import LITERT_IMAGE as IMAGE
 from embedsearch.encoders.text import TextTower
 from embedsearch.errors import EncoderError, MissingExtraError
 from embedsearch.records import EncoderInfo
-from embedsearch.settings import Device
+from embedsearch.settings import Device, workers
 
 if TYPE_CHECKING:
     from ai_edge_litert.interpreter import Interpreter
@@ -68,7 +68,7 @@ class LiteRTEncoder:
         """
         self._file = file
         self._running = threading.Lock()
-        self._interpreter = _open(file)
+        self._interpreter = _open(file, workers())
         self._takes, self._gives = _signature(self._interpreter, file)
         described = _description(file)
         self._about = described or _undescribed(file, self._takes, self._gives)

@@ -352,12 +352,10 @@ class Distiller:
         )
 
     def _write(self, outcome: Outcome) -> None:
-        name = self.out.name.lower()
-        name = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in name)
         write_trained(
             self.student,
             self.out,
-            name=name.lstrip("_.-") or "distilled",
+            about=self.recipe.about,
             description=f"{self.recipe.model.start}, taught by {self.recipe.teacher.spec} on "
             f"{len(self.kept):,} photos",
             recipe=to_toml(self.recipe),

@@ -22,7 +22,7 @@ from embedsearch.training.augment import augmentation
 from embedsearch.training.batches import Batches, Plan
 from embedsearch.training.checkpoints import History
 from embedsearch.training.data import Photo, all_texts
-from embedsearch.training.finetune_report import NEIGHBOURS, Outcome, slug, write_report
+from embedsearch.training.finetune_report import NEIGHBOURS, Outcome, write_report
 from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
 from embedsearch.training.guesses import Guesses, guess, read_class_names
 from embedsearch.training.held_out import SCORE, Eye, Figures
@@ -372,17 +372,18 @@ class Run:
         )
 
     def _recall(self, before: Embeddings, after: Embeddings) -> RecallReport | None:
+        """Class by class: a plain probe before, one balanced as the recipe says after."""
         trained = self.kept[self.labels[self.kept] >= 0]
         measured = np.array([p for p in self.held if self.labels[p] >= 0], np.int64)
         if len(np.unique(self.labels[trained])) < 2 or not len(measured):
             return None
         predicted = []
-        for embeddings in (before, after):
+        for embeddings, cure in ((before, "none"), (after, self.recipe.balance.probe)):
             probe = fit_probe(
                 embeddings[trained],
                 self.labels[trained],
                 classes=len(self.names),
-                balance=self.recipe.balance.probe,  # type: ignore[arg-type]
+                balance=cure,  # type: ignore[arg-type]
                 seed=self.recipe.optimisation.seed,
                 names=self.names,
             )
@@ -395,7 +396,7 @@ class Run:
         write_trained(
             self.encoder,
             self.out,
-            name=slug(self.out.absolute().name),
+            about=self.recipe.about,
             description=f"{self.recipe.model.start}, fine-tuned on {len(self.kept):,} photos",
             recipe=to_toml(self.recipe),
         )

@@ -49,9 +49,3 @@ def write_report(outcome: Outcome, folder: Path) -> None:
     (folder / REPORT).write_text(told, encoding="utf-8")
     if outcome.history.losses:
         draw_curves(outcome.history, folder / CURVES)
-
-
-def slug(name: str) -> str:
-    """A name that an encoder may have."""
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in name.lower())
-    return plain.lstrip("_.-") or "finetuned"

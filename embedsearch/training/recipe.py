@@ -179,9 +179,22 @@ class Optimisation:
 
 
 @dataclass(frozen=True)
+class About:
+    """What the folder that is written says of itself. Shared with distillation."""
+
+    name: str | None = None
+    """The name of the folder where none is given. Its id begins with it."""
+    description: str | None = None
+    """What it was trained from, and on how many photos, where none is given."""
+    licence: str | None = None
+    """That of what it started from where none is given."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A recipe of ``finetune``."""
 
+    about: About = About()
     model: Model = Model()
     data: Data = Data()
     loss: Loss = field(default_factory=Loss)
@@ -236,6 +249,7 @@ class Imitate:
 class Distillation:
     """A recipe of ``distill``. ``model.start`` is the student."""
 
+    about: About = About()
     model: Model = Model(start="")
     teacher: Teaching = Teaching()
     data: Data = Data()

@@ -26,6 +26,7 @@ from embedsearch.training.architecture import read_architecture, told_architectu
 from embedsearch.training.dequantize import read_onnx_only
 from embedsearch.training.encoder_files import write_text_tower
 from embedsearch.training.export import export_tower
+from embedsearch.training.recipe import About
 from embedsearch.training.token_table import TokenTable
 from embedsearch.training.towers import BagText
 from embedsearch.training.trainable import TrainableEncoder, build
@@ -34,6 +35,7 @@ TRAINING = "training"
 WEIGHTS = "weights.safetensors"
 ARCHITECTURE = "architecture.toml"
 RECIPE = "recipe.toml"
+_USUAL = About()
 AGREEMENT = 1e-3
 """Largest difference of an embedding's number that the export may make; it makes about 1e-6."""
 
@@ -42,13 +44,13 @@ def write_trained(
     encoder: TrainableEncoder,
     folder: Path,
     *,
-    name: str,
     description: str,
-    licence: str | None = None,
+    about: About = _USUAL,
     recipe: str | None = None,
 ) -> EncoderFolder:
     """Write an encoder folder; other files in ``folder`` stay.
 
+    It says of itself what ``about`` says, else ``description`` and the name of the folder.
     ``recipe`` is TOML, kept beside the weights. The text tower of an open_clip model is kept with
     its weights: ``openclip:ARCH@FOLDER/training/weights.safetensors`` is the whole of it. Raises
     :class:`~embedsearch.errors.EncoderError` where ONNX gives other embeddings than PyTorch.
@@ -62,11 +64,11 @@ def write_trained(
         rows = encoder.text.head.table.weight.detach().numpy()
         write_text_tower(folder, TokenTable(encoder.text.tokens, rows), encoder.text.head)
         files += text.FILES
-    about = EncoderFolder(
+    written = EncoderFolder(
         path=folder,
-        name=name,
-        licence=licence or encoder.about.licence,
-        description=description,
+        name=_slug(about.name or folder.absolute().name),
+        licence=about.licence or encoder.about.licence,
+        description=about.description or description,
         dim=encoder.dim,
         input_size=encoder.size,
         resize=encoder.about.resize,
@@ -77,13 +79,13 @@ def write_trained(
         has_text=isinstance(encoder.text, BagText),
         hashes={file: hash_file(folder / file) for file in sorted(files)},
     )
-    about.write()
+    written.write()
     save_weights(encoder, folder / TRAINING / WEIGHTS)
     told = tomli_w.dumps(told_architecture(encoder.about))
     (folder / TRAINING / ARCHITECTURE).write_text(told, encoding="utf-8")
     if recipe is not None:
         (folder / TRAINING / RECIPE).write_text(recipe, encoding="utf-8")
-    return about
+    return written
 
 
 def read_trained(folder: Path) -> TrainableEncoder:
@@ -116,6 +118,12 @@ def read_trained(folder: Path) -> TrainableEncoder:
         ) from error
     encoder.requires_grad_(True).eval()
     return encoder
+
+
+def _slug(name: str) -> str:
+    """A name that an encoder may have."""
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "-" for c in name.lower())
+    return plain.lstrip("_.-") or "trained"
 
 
 def save_weights(encoder: TrainableEncoder, path: Path) -> None:
