@@ -106,7 +106,7 @@ def figures(
     return {
         "way": way,
         "photos": amount or "all",
-        "trained_on": len(run.kept),
+        "trained_on": len(run.set.kept),
         "right": round(outcome.recall.after["overall"], 3),
         "neighbours": round(outcome.after["neighbours"], 3),
         "seconds": round(outcome.seconds),

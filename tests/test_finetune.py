@@ -62,8 +62,8 @@ def test_it_writes_an_encoder_that_embeds_as_the_trained_network_does(
     desk: Path, trained: Run
 ) -> None:
     encoder = OnnxEncoder(desk / "trained", spec="trained")
-    pictures = [trained.looks.plain(place) for place in trained.held]
-    expected = trained.eye.embed(trained.held)
+    pictures = [trained.looks.plain(place) for place in trained.set.held]
+    expected = trained.eye.embed(trained.set.held)
     assert np.allclose(encoder.encode_images(pictures), expected, atol=1e-4)
     assert encoder.info.id.startswith("trained-")
 

@@ -140,9 +140,9 @@ def test_photos_come_near_the_names_that_the_classifier_guesses(
     run.finetune()
     assert run.encoder.text is not None
     words = run.encoder.text(["a photo of a red", "a photo of a green"]).detach().numpy()
-    pictures = run.eye.embed(range(len(run.photos)))
-    is_red = np.array([photo.file.parent.name == "red" for photo in run.photos])
-    is_green = np.array([photo.file.parent.name == "green" for photo in run.photos])
+    pictures = run.eye.embed(range(len(run.set.photos)))
+    is_red = np.array([photo.file.parent.name == "red" for photo in run.set.photos])
+    is_green = np.array([photo.file.parent.name == "green" for photo in run.set.photos])
     nearer_red = (pictures @ words[0]) > (pictures @ words[1])
     assert nearer_red[is_red].mean() > 0.8
     assert not nearer_red[is_green].mean() > 0.2

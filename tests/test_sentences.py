@@ -111,8 +111,8 @@ def test_a_photo_comes_as_near_to_anothers_caption_that_says_the_same(
     assert known == ["minilm"]
     assert run.encoder.text is not None
     words = run.encoder.text(["a red thing", "a green thing", "a blue thing"]).detach().numpy()
-    nearest = (run.eye.embed(range(len(run.photos))) @ words.T).argmax(1)
-    truth = [["red", "green", "blue"].index(photo.file.parent.name) for photo in run.photos]
+    nearest = (run.eye.embed(range(len(run.set.photos))) @ words.T).argmax(1)
+    truth = [["red", "green", "blue"].index(photo.file.parent.name) for photo in run.set.photos]
     assert (nearest == truth).mean() > 0.8
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from embedsearch.encoders import registry
 from embedsearch.encoders.base import Embeddings, Encoder
@@ -23,19 +22,21 @@ from embedsearch.training.agreement import TaughtWords, agreement
 from embedsearch.training.augment import augmentation
 from embedsearch.training.batches import Batches, Plan
 from embedsearch.training.checkpoints import History
-from embedsearch.training.data import Photo, all_texts
+from embedsearch.training.data import all_texts
 from embedsearch.training.evaluate.category import prompt
 from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
 from embedsearch.training.held_out import SCORE, Eye, Figures
 from embedsearch.training.imitation import OF_TEXTS, Imitation, Lessons
 from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
-from embedsearch.training.photo_lists import read_photos_to_look_at, split
+from embedsearch.training.new_head import standardise_new_head
+from embedsearch.training.photo_lists import read_photos_to_look_at
+from embedsearch.training.photo_set import photo_set
 from embedsearch.training.recipe import Distillation
 from embedsearch.training.recipe_files import to_toml, weighted
 from embedsearch.training.sentences import ask_sentences, read_words
 from embedsearch.training.teacher import teach_photos, teach_texts
-from embedsearch.training.towers import BagText, FeatureHead
+from embedsearch.training.towers import BagText
 from embedsearch.training.trainable import TrainableEncoder, load_trainable
 from embedsearch.training.trained_folder import TRAINING, write_trained
 from embedsearch.training.unfreezing import parameter_groups
@@ -44,8 +45,6 @@ Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]
 REPORT = "report.json"
 TEXTS = ("auto", "copy", "train", "none")
-_STANDARDISED = 1024
-"""Photos by whose features a new head is standardised."""
 
 
 @dataclass
@@ -101,7 +100,7 @@ class Distiller:
             distributed.place(self.student, self.device, self.recipe.optimisation.strategy)
             with distributed.main_first():
                 lessons = self._lessons()
-            taught = lessons.photos[self.held].astype(np.float32)
+            taught = lessons.photos[self.set.held].astype(np.float32)
             self._look()
             before = self._figures(taught)
             self.tell(f"before: {_said(before)}")
@@ -120,21 +119,8 @@ class Distiller:
         data = self.recipe.data
         if not data.paths:
             raise DataError("name photos to learn from: a folder, a CSV or a JSONL file")
-        self.photos: list[Photo] = [
-            p for path in data.paths for p in read_photos_to_look_at(Path(path), data.only)
-        ]
-        kept, self.held = split(self.photos, data.held_out, data.split_seed)
-        self.kept = np.array(kept, np.int64)
-        first: dict[str, str] = {}
-        for photo in self.photos:
-            if photo.label is not None:
-                first.setdefault(photo.label, photo.names[0])
-        self.names = [first[label] for label in sorted(first)]
-        place = {label: number for number, label in enumerate(sorted(first))}
-        self.labels: NDArray[np.int64] = np.array(
-            [-1 if photo.label is None else place[photo.label] for photo in self.photos], np.int64
-        )
-        self.has_texts = all(photo.captions or photo.names for photo in self.photos)
+        photos = [p for path in data.paths for p in read_photos_to_look_at(Path(path), data.only)]
+        self.set = photo_set(photos, data)
 
     def _load_student(self) -> None:
         model, wanted = self.recipe.model, self.recipe.teacher.text
@@ -189,7 +175,7 @@ class Distiller:
     def _usual_losses(self) -> Sequence[str]:
         names = ["cosine"]
         if self.student.text is not None:
-            if self.has_texts and self.teacher.info.has_text:
+            if self.set.has_texts and self.teacher.info.has_text:
                 names += ["affinity"] if self.frozen_text else ["affinity", "text"]
             if self.recipe.teacher.sentences is not None:
                 names.append("words")
@@ -202,19 +188,21 @@ class Distiller:
         given: dict[str, Any] = {"cache": cache, "progress": self.progress}
         teacher, name = self.teacher, self.teacher.info.id
         told: dict[str, Any] = {
-            "photos": teach_photos(teacher, [p.file for p in self.photos], teaching.views, **given)
+            "photos": teach_photos(
+                teacher, [p.file for p in self.set.photos], teaching.views, **given
+            )
         }
-        texts = all_texts(self.photos)
+        texts = all_texts(self.set.photos)
         if teacher.info.has_text and {"affinity", "text"} & self.weights.keys():
             told |= {"texts": texts}
             told |= {"text_rows": teach_texts(teacher.encode_texts, name, texts, **given)}
-        if teacher.info.has_text and "soft" in self.weights and self.names:
-            prompts = [prompt(name) for name in self.names]
+        if teacher.info.has_text and "soft" in self.weights and self.set.names:
+            prompts = [prompt(name) for name in self.set.names]
             told |= {"prompts": prompts}
             told |= {"prototypes": teach_texts(teacher.encode_texts, name, prompts, **given)}
         if teaching.sentences is not None and "words" in self.weights:
             named = None if teaching.words is None else Path(teaching.words)
-            words = [*read_words(named), *self.names, *texts]
+            words = [*read_words(named), *self.set.names, *texts]
             read = ask_sentences(teaching.sentences, words, **given)
             told |= {"words": read.texts, "word_rows": read.rows}
         return Lessons(**told)
@@ -227,7 +215,7 @@ class Distiller:
                 f"{drawn.mixes[0].method} lays photos over one another, of which the teacher has "
                 "said nothing; leave it out of the augmentation"
             )
-        self.looks = Looks(self.photos, self.student, drawn)
+        self.looks = Looks(self.set.photos, self.student, drawn)
         self.cache: FrozenCache | None = None
         if recipe.freeze.cache is not None:
             if not (self.first and self.student.image.sequential):
@@ -243,32 +231,19 @@ class Distiller:
             )
         entered = self.first if self.cache is not None else 0
         self.eye = Eye(self.looks, self.cache, entered, self.threads)
-        self._standardise()
-
-    def _standardise(self) -> None:
-        """Let a new head see what features are like before it learns."""
-        head = self.student.image.head
-        if not isinstance(head, FeatureHead) or bool((head.projection.deviation != 1).any()):
-            return
-        rng = np.random.default_rng(self.recipe.optimisation.seed)
-        places = np.sort(rng.permutation(self.kept)[:_STANDARDISED])
-        seen: list[torch.Tensor] = []
-        hook = head.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
-        self.eye.embed(places.tolist())
-        hook.remove()
-        if seen:  # in a pipeline only the last rank has the head
-            head.standardise(torch.cat(seen))
+        seed = recipe.optimisation.seed
+        standardise_new_head(self.student, self.eye, self.set.kept, seed)
 
     def _train(self, lessons: Lessons, taught: Embeddings, resume: bool) -> History:
         recipe, settings = self.recipe, self.recipe.optimisation
-        if not self.has_texts and set(OF_TEXTS) & self.weights.keys():
+        if not self.set.has_texts and set(OF_TEXTS) & self.weights.keys():
             raise DataError("a loss of texts needs captions or labels on every photo")
-        has = self.labels[self.kept] >= 0
+        has = self.set.labels[self.set.kept] >= 0
         plan = Plan(
-            self.photos,
-            self.labels,
-            self.kept[~has],
-            self.kept[has],
+            self.set.photos,
+            self.set.labels,
+            self.set.kept[~has],
+            self.set.kept[has],
             settings.batch,
             settings.captioned,
             "none",
@@ -308,7 +283,7 @@ class Distiller:
             folder=self.out / TRAINING,
             device=self.device,
             told=self._told(),
-            watch=(lambda: self._figures(taught, imitation)) if self.held else None,
+            watch=(lambda: self._figures(taught, imitation)) if len(self.set.held) else None,
             score=SCORE,
             tell=self.tell,
         )
@@ -321,13 +296,13 @@ class Distiller:
     def _told(self) -> str:
         """What must be the same for a run to go on."""
         settings = replace(self.recipe.optimisation, checkpoint_minutes=0.0, threads=None)
-        photos = f"# {len(self.photos)} photos; {self.teacher.info.id}\n"
+        photos = f"# {len(self.set.photos)} photos; {self.teacher.info.id}\n"
         return photos + to_toml(replace(self.recipe, optimisation=settings))
 
     def _figures(self, taught: Embeddings, imitation: Imitation | None = None) -> Figures:
         """Of the student: how well it does, and how far it agrees with the teacher. Either alone
         is a poor guide to which epoch is best, so the score is the mean of both."""
-        pictures = self.eye.embed(self.held)
+        pictures = self.eye.embed(self.set.held)
         figures = self._measured(self.student, pictures)
         figures |= agreement(pictures, taught)
         return self._scored(figures)
@@ -345,10 +320,10 @@ class Distiller:
     def _measured(self, encoder: held_out.Reader, pictures: Embeddings) -> Figures:
         return held_out.measure(
             encoder,
-            [self.photos[place] for place in self.held],
+            self.set.held_photos,
             pictures,
-            self.names,
-            self.labels[self.held],
+            self.set.names,
+            self.set.labels[self.set.held],
         )
 
     def _write(self, outcome: Outcome) -> None:
@@ -357,7 +332,7 @@ class Distiller:
             self.out,
             about=self.recipe.about,
             description=f"{self.recipe.model.start}, taught by {self.recipe.teacher.spec} on "
-            f"{len(self.kept):,} photos",
+            f"{len(self.set.kept):,} photos",
             recipe=to_toml(self.recipe),
         )
         told = json.dumps(outcome.as_json(), indent=2) + "\n"

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from embedsearch.encoders.base import Embeddings
 from embedsearch.encoders.torch_tower import choose_device
@@ -21,32 +20,28 @@ from embedsearch.training.adversarial import Attack
 from embedsearch.training.augment import augmentation
 from embedsearch.training.batches import Batches, Plan
 from embedsearch.training.checkpoints import History
-from embedsearch.training.data import Photo, all_texts
 from embedsearch.training.finetune_report import NEIGHBOURS, Outcome, write_report
 from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
-from embedsearch.training.guesses import Guesses, guess, read_class_names
 from embedsearch.training.held_out import SCORE, Eye, Figures
+from embedsearch.training.hints import ask_for_hints
 from embedsearch.training.interpolation import choose, interpolate, parse_share, weights_of
 from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
+from embedsearch.training.new_head import standardise_new_head
 from embedsearch.training.objective import (
-    GUESSES,
     INFO_NCE,
     OF_TEXTS,
     READS,
-    SENTENCES,
     VIEWS,
-    WORDS,
     Objective,
 )
-from embedsearch.training.photo_lists import read_photo_list, readable, split, thinned
+from embedsearch.training.photo_lists import read_photo_list, readable
+from embedsearch.training.photo_set import photo_set
 from embedsearch.training.pictures import ASKED, draw_neighbours
 from embedsearch.training.probe import fit_probe
 from embedsearch.training.recall import RecallReport, recall_report
 from embedsearch.training.recipe import Recipe
 from embedsearch.training.recipe_files import to_toml, weighted
-from embedsearch.training.sentences import SentenceRows, ask_sentences, read_words
-from embedsearch.training.towers import FeatureHead
 from embedsearch.training.trainable import TrainableEncoder, load_trainable
 from embedsearch.training.trained_folder import TRAINING, write_trained
 from embedsearch.training.unfreezing import parameter_groups
@@ -54,8 +49,6 @@ from embedsearch.training.unfreezing import parameter_groups
 Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]
 TEXT_CHECK = "text_check"
-_STANDARDISED = 1024
-"""Photos by whose features a new head is standardised."""
 
 
 class Run:
@@ -87,19 +80,21 @@ class Run:
                 distributed.place(self.encoder, self.device, self.recipe.optimisation.strategy)
                 with distributed.main_first():
                     self._prepare_looks()
-            self._standardise()
+            standardise_new_head(
+                self.encoder, self.eye, self.set.kept, self.recipe.optimisation.seed
+            )
             objective = self._objective()
             before_weights = weights_of(self.encoder)
-            before_embeddings = self.eye.embed(range(len(self.photos)))
-            before = self._figures(before_embeddings[self.held])
+            before_embeddings = self.eye.embed(range(len(self.set.photos)))
+            before = self._figures(before_embeddings[self.set.held])
             self.tell(f"before: {_said(before)}")
             again = me.restarts > 0 and (self.out / TRAINING / checkpoints.FILE).is_file()
             history = self._train(objective, resume or again)
             share, shares = self._interpolated(before_weights)
             after_embeddings = before_embeddings
             if history.losses:
-                after_embeddings = self.eye.embed(range(len(self.photos)))
-            after = self._figures(after_embeddings[self.held], objective)
+                after_embeddings = self.eye.embed(range(len(self.set.photos)))
+            after = self._figures(after_embeddings[self.set.held], objective)
             self.tell(f"after: {_said(after)}")
             recall = self._recall(before_embeddings, after_embeddings)
             outcome = Outcome(self.out, before, after, recall, share, shares, history)
@@ -113,20 +108,7 @@ class Run:
         if not data.paths:
             raise DataError("name what to train on: a folder, a CSV or a JSONL file")
         listed = [photo for path in data.paths for photo in read_photo_list(Path(path), data.only)]
-        self.photos: list[Photo] = readable(listed, self.threads, self.tell)
-        kept, self.held = split(self.photos, data.held_out, data.split_seed)
-        if data.per_class:
-            kept = thinned(self.photos, kept, data.per_class, data.split_seed)
-        first: dict[str, str] = {}
-        for photo in self.photos:
-            if photo.label is not None:
-                first.setdefault(photo.label, photo.names[0])
-        self.names = [first[label] for label in sorted(first)]
-        place = {label: number for number, label in enumerate(sorted(first))}
-        self.labels: NDArray[np.int64] = np.array(
-            [-1 if photo.label is None else place[photo.label] for photo in self.photos], np.int64
-        )
-        self.kept = np.array(kept, np.int64)
+        self.set = photo_set(readable(listed, self.threads, self.tell), data)
         check = data.text_check
         self.checked = [] if check is None else read_photo_list(Path(check).expanduser())
 
@@ -165,13 +147,14 @@ class Run:
         recipe, about = self.recipe, self.encoder.about
         drawn = augmentation(recipe.data.augmentation, about.size, about.resize)
         strengths = None
-        if recipe.balance.rare_strength != 1 and self.names:
-            labels = self.labels[self.kept]
+        if recipe.balance.rare_strength != 1 and self.set.names:
             by_class = balance.augmentation_strengths(
-                labels[labels >= 0], len(self.names), recipe.balance.rare_strength
+                self.set.kept_labels, len(self.set.names), recipe.balance.rare_strength
             )
-            strengths = np.where(self.labels >= 0, by_class[self.labels], 1).astype(np.float32)
-        self.looks = Looks(self.photos, self.encoder, drawn, strengths)
+            strengths = np.where(self.set.labels >= 0, by_class[self.set.labels], 1).astype(
+                np.float32
+            )
+        self.looks = Looks(self.set.photos, self.encoder, drawn, strengths)
         self.cache: FrozenCache | None = None
         if recipe.freeze.cache is not None:
             self.cache = cache_frozen(
@@ -188,13 +171,13 @@ class Run:
 
     def _objective(self) -> Objective:
         recipe = self.recipe
+        cache = Path(recipe.freeze.cache).expanduser() if recipe.freeze.cache else None
         usual = INFO_NCE if self.encoder.text is not None else "cross-entropy"
         weights = weighted(recipe.loss.losses or (usual,))
         class_weights = None
         if recipe.balance.weights != "none":
-            labels = self.labels[self.kept]
             method: Any = recipe.balance.weights
-            class_weights = balance.class_weights(labels[labels >= 0], len(self.names), method)
+            class_weights = balance.class_weights(self.set.kept_labels, len(self.set.names), method)
         adversarial = recipe.adversarial
         attack = None
         if adversarial.attack is not None:
@@ -209,16 +192,20 @@ class Run:
             self.encoder,
             weights if recipe.optimisation.epochs else {},
             recipe.loss,
-            classes=len(self.names),
+            classes=len(self.set.names),
             class_weights=class_weights,
             first_stage=self.eye.first,
             mixes=self.looks.augmentation.mixes if recipe.optimisation.epochs else (),
             attack=attack,
             attack_share=adversarial.weight,
-            guesses=self._guesses() if GUESSES in weights else None,
+            hints=ask_for_hints(
+                weights,
+                recipe.data,
+                self.set,
+                cache=cache or self.out / TRAINING,
+                progress=self.progress,
+            ),
             places=self._plan(weights).places,
-            sentences=self._texts() if SENTENCES in weights else None,
-            words=self._words() if WORDS in weights else None,
             seed=recipe.optimisation.seed,
         )
         # The encoder is where it belongs already, which under torchrun may be several places.
@@ -250,7 +237,7 @@ class Run:
             folder=self.out / TRAINING,
             device=self.device,
             told=self._told(),
-            watch=(lambda: self._watched(objective)) if self.held else None,
+            watch=(lambda: self._watched(objective)) if len(self.set.held) else None,
             score=SCORE,
             tell=self.tell,
         )
@@ -261,80 +248,36 @@ class Run:
         return history
 
     def _plan(self, losses: Collection[str]) -> Plan:
-        settings, labels = self.recipe.optimisation, self.labels[self.kept]
+        settings, labels = self.recipe.optimisation, self.set.labels[self.set.kept]
         # Photos with captions only, where a loss can use them.
         uses = {*OF_TEXTS, VIEWS} & set(losses)
         return Plan(
-            self.photos,
-            self.labels,
-            self.kept[labels < 0] if uses else self.kept[:0],
-            self.kept[labels >= 0],
+            self.set.photos,
+            self.set.labels,
+            self.set.kept[labels < 0] if uses else self.set.kept[:0],
+            self.set.kept[labels >= 0],
             settings.batch,
             settings.captioned,
             self.recipe.balance.sampling,
             settings.seed,
         )
 
-    def _texts(self) -> SentenceRows:
-        texts = all_texts(self.photos)
-        return ask_sentences(
-            self.recipe.data.sentences, texts, cache=self._kept_in, progress=self.progress
-        )
-
-    def _words(self) -> SentenceRows:
-        data = self.recipe.data
-        words = read_words(None if data.words is None else Path(data.words))
-        return ask_sentences(
-            data.sentences, [*words, *self.names], cache=self._kept_in, progress=self.progress
-        )
-
-    @property
-    def _kept_in(self) -> Path:
-        """The folder for what others say of the photos and their texts."""
-        cache = self.recipe.freeze.cache
-        return Path(cache).expanduser() if cache else self.out / TRAINING
-
-    def _guesses(self) -> Guesses | None:
-        data = self.recipe.data
-        if data.classifier is None or data.class_names is None:
-            return None
-        return guess(
-            data.classifier,
-            read_class_names(Path(data.class_names).expanduser()),
-            [photo.file for photo in self.photos],
-            cache=self._kept_in,
-            progress=self.progress,
-        )
-
-    def _standardise(self) -> None:
-        """Let a new head see what features are like before it learns."""
-        head = self.encoder.image.head
-        if not self.encoder.has_new_head or not isinstance(head, FeatureHead):
-            return
-        rng = np.random.default_rng(self.recipe.optimisation.seed)
-        places = np.sort(rng.permutation(self.kept)[:_STANDARDISED])
-        seen = []
-        hook = head.register_forward_pre_hook(lambda module, given: seen.append(given[0].cpu()))
-        self.eye.embed(places.tolist())
-        hook.remove()
-        head.standardise(torch.cat(seen).to(self.device))
-
     def _told(self) -> str:
         """What must be the same for a run to go on."""
         settings = replace(self.recipe.optimisation, checkpoint_minutes=0.0, threads=None)
-        photos = f"# {len(self.photos)} photos, {len(self.names)} labels\n"
+        photos = f"# {len(self.set.photos)} photos, {len(self.set.names)} labels\n"
         return photos + to_toml(replace(self.recipe, optimisation=settings))
 
     def _watched(self, objective: Objective) -> Figures:
-        return self._figures(self.eye.embed(self.held), objective)
+        return self._figures(self.eye.embed(self.set.held), objective)
 
     def _figures(self, pictures: Embeddings, objective: Objective | None = None) -> Figures:
         figures = held_out.measure(
             self.encoder,
-            [self.photos[place] for place in self.held],
+            self.set.held_photos,
             pictures,
-            self.names,
-            self.labels[self.held],
+            self.set.names,
+            self.set.labels[self.set.held],
             None if objective is None else objective.classifier(),
         )
         return self._with_text_check(figures)
@@ -365,31 +308,35 @@ class Run:
         if share is not None:
             interpolate(self.encoder, before, after, share)
             return share, []
-        if not self.held:
+        if not len(self.set.held):
             raise DataError("wise-ft auto chooses on photos held out; hold some out")
         return choose(
-            self.encoder, before, after, lambda: self._figures(self.eye.embed(self.held)), SCORE
+            self.encoder, before, after, lambda: self._figures(self.eye.embed(self.set.held)), SCORE
         )
 
     def _recall(self, before: Embeddings, after: Embeddings) -> RecallReport | None:
         """Class by class: a plain probe before, one balanced as the recipe says after."""
-        trained = self.kept[self.labels[self.kept] >= 0]
-        measured = np.array([p for p in self.held if self.labels[p] >= 0], np.int64)
-        if len(np.unique(self.labels[trained])) < 2 or not len(measured):
+        trained = self.set.kept[self.set.labels[self.set.kept] >= 0]
+        measured = self.set.held[self.set.labels[self.set.held] >= 0]
+        if len(np.unique(self.set.labels[trained])) < 2 or not len(measured):
             return None
         predicted = []
         for embeddings, cure in ((before, "none"), (after, self.recipe.balance.probe)):
             probe = fit_probe(
                 embeddings[trained],
-                self.labels[trained],
-                classes=len(self.names),
+                self.set.labels[trained],
+                classes=len(self.set.names),
                 balance=cure,  # type: ignore[arg-type]
                 seed=self.recipe.optimisation.seed,
-                names=self.names,
+                names=self.set.names,
             )
             predicted.append(probe.predict(embeddings[measured]))
         return recall_report(
-            self.names, self.labels[trained], self.labels[measured], predicted[0], predicted[1]
+            self.set.names,
+            self.set.labels[trained],
+            self.set.labels[measured],
+            predicted[0],
+            predicted[1],
         )
 
     def _write(self, outcome: Outcome, before: Embeddings, after: Embeddings) -> None:
@@ -397,18 +344,18 @@ class Run:
             self.encoder,
             self.out,
             about=self.recipe.about,
-            description=f"{self.recipe.model.start}, fine-tuned on {len(self.kept):,} photos",
+            description=f"{self.recipe.model.start}, fine-tuned on {len(self.set.kept):,} photos",
             recipe=to_toml(self.recipe),
         )
         write_report(outcome, self.out / TRAINING)
-        if outcome.history.losses and self.held and len(self.photos) > 1:
+        if outcome.history.losses and len(self.set.held) and len(self.set.photos) > 1:
             rng = np.random.default_rng(self.recipe.data.split_seed)
             draw_neighbours(
                 self.looks.plain,
-                rng.permutation(self.held)[:ASKED].tolist(),
+                rng.permutation(self.set.held)[:ASKED].tolist(),
                 before,
                 after,
-                [photo.label or "" for photo in self.photos],
+                [photo.label or "" for photo in self.set.photos],
                 self.out / TRAINING / NEIGHBOURS,
             )
 

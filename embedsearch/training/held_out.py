@@ -44,12 +44,12 @@ class Eye:
     """Stage that the cache's activations enter."""
     threads: int
 
-    def embed(self, places: Sequence[int]) -> Embeddings:
+    def embed(self, places: Sequence[int] | NDArray[np.int64]) -> Embeddings:
         """Unit vectors of the photos themselves, float32 (len(places), dim)."""
         encoder = self.looks.encoder
         image = encoder.image.eval()
         device = encoder.grey.device
-        groups = [list(places[n : n + _AT_ONCE]) for n in range(0, len(places), _AT_ONCE)]
+        groups = [[*map(int, places[n : n + _AT_ONCE])] for n in range(0, len(places), _AT_ONCE)]
         with torch.no_grad():
             rows = [
                 image.forward_from(batch.to(device), self.first).cpu().numpy()

@@ -17,8 +17,8 @@ from embedsearch.training import distillation, distributed
 from embedsearch.training.adversarial import Attack, PixelScale, drift, frozen_statistics
 from embedsearch.training.augment import Mix, mix_batch
 from embedsearch.training.batches import Batch
-from embedsearch.training.guesses import Guesses
 from embedsearch.training.heads import MAX_SCALE
+from embedsearch.training.hints import GUESSES, SENTENCES, WORDS, Hints
 from embedsearch.training.losses import (
     LOSSES,
     grouped_info_nce,
@@ -27,11 +27,9 @@ from embedsearch.training.losses import (
     takes_shares,
 )
 from embedsearch.training.recipe import Loss
-from embedsearch.training.sentences import SentenceRows
 from embedsearch.training.trainable import TrainableEncoder, copied
 
-INFO_NCE, VIEWS, GUESSES = "info-nce", "views", "guesses"
-SENTENCES, WORDS = "sentences", "words"
+INFO_NCE, VIEWS = "info-nce", "views"
 ALL_LOSSES = {
     INFO_NCE: "photos against their captions, or names of their labels",
     VIEWS: "two looks at a photo, or two photos of a label, near one another",
@@ -46,6 +44,7 @@ OF_TEXTS = (INFO_NCE, GUESSES, SENTENCES, WORDS)
 READS = {INFO_NCE, SENTENCES}
 """Losses that read the captions and names of a batch."""
 _OF_NO_LABEL = (*OF_TEXTS, VIEWS)
+_NONE = Hints()
 _CLASS_WEIGHTED = ("cross-entropy", "focal")
 
 
@@ -64,16 +63,13 @@ class Objective(nn.Module):
         mixes: tuple[Mix, ...] = (),
         attack: Attack | None = None,
         attack_share: float = 0.5,
-        guesses: Guesses | None = None,
+        hints: Hints = _NONE,
         places: Callable[[int], NDArray[np.int64]] | None = None,
-        sentences: SentenceRows | None = None,
-        words: SentenceRows | None = None,
         seed: int = 0,
     ) -> None:
         """``weights`` are names in :data:`ALL_LOSSES` and how much each counts; ``first_stage`` is
-        where batches enter the network; ``guesses`` are about all photos, of which ``places`` gives
-        those of a step; ``sentences`` are of all texts that batches may hold. Raises
-        :class:`~embedsearch.errors.DataError`."""
+        where batches enter the network; ``hints`` are what these losses learn from, and ``places``
+        gives the photos of a step. Raises :class:`~embedsearch.errors.DataError`."""
         super().__init__()
         self.encoder = encoder
         self.weights, self.settings = dict(weights), settings
@@ -88,9 +84,10 @@ class Objective(nn.Module):
         self._classes, self._first, self._seed = classes, first_stage, seed
         self._mixes, self._attack, self._attack_share = mixes, attack, attack_share
         self._scale = PixelScale(encoder.mean, encoder.std)
-        self._guesses, self._places = guesses, places
-        self._sentences, self._words = sentences, words
-        self._row = {} if sentences is None else {t: n for n, t in enumerate(sentences.texts)}
+        self._hints, self._places = hints, places
+        self._row: dict[str, int] = {}
+        if hints.sentences is not None:
+            self._row = {text: number for number, text in enumerate(hints.sentences.texts)}
         # Not a part of what is trained or saved.
         self._before = [copied(encoder).requires_grad_(False).eval()] if settings.keep else []
         self._check()
@@ -156,7 +153,7 @@ class Objective(nn.Module):
         if INFO_NCE in self.weights:
             parts[INFO_NCE] = grouped_info_nce(pictures, texts, batch.groups, scale, batch.weights)
         if SENTENCES in self.weights:
-            known = cast(SentenceRows, self._sentences)
+            known = cast(Any, self._hints.sentences)
             numbers = np.array([self._row[text] for text in batch.texts])
             rows = distributed.gather(torch.from_numpy(known.of(numbers)).to(pictures.device))
             alike = rows @ rows.T / self.settings.sentence_temperature
@@ -165,7 +162,7 @@ class Objective(nn.Module):
 
     def _of_words(self, step: int) -> Tensor:
         """Relations among words drawn by the number of the step, alike on every rank."""
-        known = cast(SentenceRows, self._words)
+        known = cast(Any, self._hints.words)
         rng = np.random.default_rng([self._seed, 6, step])
         drawn = rng.permutation(len(known.texts))[: self.settings.words]
         mine = cast(nn.Module, self.encoder.text)([known.texts[n] for n in drawn])
@@ -173,7 +170,7 @@ class Objective(nn.Module):
 
     def _guessed(self, pictures: Tensor, step: int) -> Tensor:
         """Cross-entropy between the guessed shares of classes and how near their names are."""
-        guesses, places = cast(Guesses, self._guesses), cast(Any, self._places)(step)
+        guesses, places = cast(Any, self._hints.guesses), cast(Any, self._places)(step)
         rng = np.random.default_rng([self._seed, 7, step])
         names = cast(nn.Module, self.encoder.text)(guesses.prompts(rng))
         shares = torch.from_numpy(guesses.shares[places].astype(np.float32)).to(pictures.device)
@@ -202,11 +199,6 @@ class Objective(nn.Module):
                     f"{name} teaches what texts mean, and this encoder has no text tower; give "
                     "it one with --text FOLDER, or take another loss"
                 )
-        if GUESSES in self.weights and self._guesses is None:
-            raise DataError(
-                "guesses needs a classifier and the names of its classes: "
-                "--set data.classifier=litert:FILE --set data.class_names=FILE"
-            )
         if self._mixes and not all(takes_shares(name) for name in self.weights):
             raise DataError(
                 f"{self._mixes[0].method} shares labels, which only cross-entropy and focal can "
