@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import ModelProto, numpy_helper
+from onnx import NodeProto
 from torch import Tensor, nn
 
 from embedsearch.encoders import text
@@ -17,19 +18,26 @@ from embedsearch.encoders.folder import EncoderFolder
 from embedsearch.encoders.onnx import IMAGE
 from embedsearch.errors import DataError
 from embedsearch.training.architecture import folded_architecture
-from embedsearch.training.folding import FoldedMobileNetV2
-from embedsearch.training.mobilenetv2 import MobileNetV2
+from embedsearch.training.folding import GREY, FoldedMobileNetV2
+from embedsearch.training.mobilenetv2 import FEATURES, MobileNetV2
 from embedsearch.training.pooling import Pool
+from embedsearch.training.quantize.entry import entry_affine
+from embedsearch.training.quantize.graph import Graph, prepare
 from embedsearch.training.stages import mobilenetv2_stages
 from embedsearch.training.towers import BagText, FeatureHead, ImageTower
 from embedsearch.training.trainable import TrainableEncoder
 
-_PREFIX = "network."
-"""What the exporter puts before the names of the network's weights."""
+Array = NDArray[np.float32]
+_HEAD = "projection."
+"""What the exporter puts before the names of the head's numbers."""
+_OTHER = (
+    "Only a MobileNetV2 as embedsearch writes it can be trained from its ONNX file; train from the "
+    "folder that finetune or distill wrote, or from the weights that the encoder was made of."
+)
 
 
 def read_onnx_only(about: EncoderFolder) -> TrainableEncoder:
-    """The encoder of a folder that ``training.mini`` or ``quantize`` wrote.
+    """The encoder of a folder that ``quantize`` wrote.
 
     Weights are what the integers stand for; what 8-bit activations lose is not there any more, so
     embeddings agree closely, not exactly. Raises :class:`~embedsearch.errors.DataError` for any
@@ -37,20 +45,23 @@ def read_onnx_only(about: EncoderFolder) -> TrainableEncoder:
     """
     path = about.path / IMAGE
     try:
-        arrays = _arrays(onnx.load(path))
+        model = onnx.load(path)
+        if all(node.op_type != "DequantizeLinear" for node in model.graph.node):
+            model = prepare(model)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as ONNX ({error})") from error
+    graph = Graph(model)
     network = FoldedMobileNetV2(MobileNetV2())
-    for name, parameter in network.named_parameters():
-        _fill(parameter, arrays, f"{_PREFIX}{name}", path)
-    head = FeatureHead(1280, about.dim)
-    if "factors" in arrays:
-        _fill(head.factors, arrays, "factors", path)
-    # The exported head takes features of length 1, ours those of length sqrt(1280).
-    if "head.weight" in arrays:
-        arrays["head.weight"] = arrays["head.weight"] / math.sqrt(1280)
-    _fill(head.projection.linear.weight, arrays, "head.weight", path)
-    _fill(head.projection.linear.bias, arrays, "head.bias", path)
+    nodes = [node for node in graph.nodes if node.op_type == "Conv"]
+    convolutions = network.convolutions()
+    if len(nodes) != len(convolutions):
+        raise DataError(f"{path}: has {len(nodes)} convolutions. {_OTHER}")
+    for node, layer in zip(nodes, convolutions, strict=True):
+        _fill(layer.weight, _real(graph, node.input[1]), node.input[1], path)
+        bias = _real(graph, node.input[2]) if len(node.input) > 2 else None
+        _fill(cast(nn.Parameter, layer.bias), bias, f"the bias of {node.name}", path)
+    _enter(network, graph, nodes[0], path)
+    head = _head(graph, about.dim, path)
     stages = mobilenetv2_stages(network.network)
     image = ImageTower(network, stages, Pool("avg"), head, sequential=True)
     tower = read_bag_text(about.path, about.dim) if about.has_text else None
@@ -81,32 +92,76 @@ def read_bag_text(folder: Path, dim: int) -> BagText:
     return tower
 
 
-def _arrays(model: ModelProto) -> dict[str, NDArray[np.float32]]:
-    """Every weight of a graph by its name, 8-bit ones times their steps."""
-    stored = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-    found = {}
-    for name, array in stored.items():
-        plain = name.removesuffix("_quantized")
-        if plain == name:
-            found[name] = array
-            continue
-        step = stored.get(f"{plain}_scale", stored.get(f"{plain}_quantized_scale"))
-        if step is not None:
-            wide = step.reshape(-1, *[1] * (array.ndim - 1))
-            found[plain] = array.astype(np.float32) * wide
+def _head(graph: Graph, dim: int, path: Path) -> FeatureHead:
+    """The linear layer behind pooling, and what its features are standardised by."""
+    head = FeatureHead(FEATURES, dim)
+    arrays = {name: _real(graph, name) for name in graph.names}
+    wanted = {
+        "linear.weight": head.projection.linear.weight,
+        "linear.bias": head.projection.linear.bias,
+        "mean": head.projection.mean,
+        "deviation": head.projection.deviation,
+    }
+    if any(name.endswith(f"{_HEAD}linear.weight") for name in arrays):
+        for name, target in wanted.items():
+            _fill(target, _ending(arrays, _HEAD + name), _HEAD + name, path)
+    else:  # the first mini's, which takes features of length 1, and ours those of sqrt(1280)
+        weight = arrays.get("head.weight")
+        scaled = None if weight is None else weight / math.sqrt(FEATURES)
+        _fill(head.projection.linear.weight, scaled, "head.weight", path)
+        _fill(head.projection.linear.bias, arrays.get("head.bias"), "head.bias", path)
+    # What channels were evened out by, in training and when it was quantised.
+    for name, array in arrays.items():
+        if name.endswith("factors") and array is not None and array.size == FEATURES:
+            head.factors.mul_(torch.tensor(array.reshape(FEATURES)))
+    return head
+
+
+def _enter(network: FoldedMobileNetV2, graph: Graph, first: NodeProto, path: Path) -> None:
+    """Let the first convolution take (pixels - ``GREY``) / 255 where it took bytes otherwise scaled
+    and shifted."""
+    writer = graph.writers.get(first.input[0])
+    if writer is not None and writer.op_type == "DequantizeLinear":
+        step, zero = (_real(graph, name) for name in writer.input[1:3])
+        slope = np.full(3, step, np.float32)
+        shift = -slope * np.float32(0 if zero is None else zero)
+    else:
+        found = entry_affine(graph, first)
+        if found is None:
+            raise DataError(f"{path}: its first layer takes no pixels. {_OTHER}")
+        slope, shift = found
+    stem = network.stem
+    with torch.no_grad():
+        taken = torch.from_numpy(shift + slope * GREY).view(1, 3, 1, 1)
+        cast(Tensor, stem.bias).add_((stem.weight * taken).sum((1, 2, 3)))
+        stem.weight.mul_(torch.from_numpy(slope * 255).view(1, 3, 1, 1))
+
+
+def _ending(arrays: dict[str, Array | None], end: str) -> Array | None:
+    return next((array for name, array in arrays.items() if name.endswith(end)), None)
+
+
+def _real(graph: Graph, name: str) -> Array | None:
+    """A tensor that is stored, its 8-bit integers as the numbers they stand for."""
+    stored = graph.array(name)
+    if stored is not None:
+        return np.asarray(stored, np.float32)
+    writer = graph.writers.get(name)
+    if writer is None or writer.op_type != "DequantizeLinear":
+        return None
+    integers, step = graph.array(writer.input[0]), graph.array(writer.input[1])
+    if integers is None or step is None:
+        return None
+    zero = graph.array(writer.input[2]) if len(writer.input) > 2 else None
+    wide = (-1, *[1] * (integers.ndim - 1))
+    centred = integers.astype(np.float32) - (0 if zero is None else zero.reshape(wide))
+    found: Array = (centred * step.reshape(wide)).astype(np.float32)
     return found
 
 
-def _fill(
-    target: Tensor | nn.Parameter, arrays: dict[str, NDArray[np.float32]], name: str, path: Path
-) -> None:
-    array = arrays.get(name)
+def _fill(target: Tensor | nn.Parameter, array: Array | None, name: str, path: Path) -> None:
     if array is None or array.shape != tuple(target.shape):
         what = "is not there" if array is None else f"is {array.shape}"
-        raise DataError(
-            f"{path}: {name} {what}. Only a MobileNetV2 as embedsearch writes it can be trained "
-            "from its ONNX file; train from the folder that finetune or distill wrote, or from the "
-            "weights that the encoder was made of."
-        )
+        raise DataError(f"{path}: {name} {what}. {_OTHER}")
     with torch.no_grad():
         target.copy_(torch.tensor(array, dtype=target.dtype))

@@ -28,7 +28,7 @@ def fold_entry(graph: Graph) -> int | None:
     """
     first = next(node for node in graph.nodes if node.op_type == "Conv")
     chain = _chain(graph, first)
-    affine = None if chain is None else _affine(graph, chain, first.input[0])
+    affine = entry_affine(graph, first)
     if chain is None or affine is None or attribute(first, "group", 1) != 1:
         return None
     slope, shift = affine
@@ -40,6 +40,15 @@ def fold_entry(graph: Graph) -> int | None:
     graph.set_input(first, 2, (constant + (0 if bias is None else bias)).astype(np.float32))
     _replace_chain(graph, chain, first, grey)
     return grey
+
+
+def entry_affine(
+    graph: Graph, first: NodeProto
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Slope and shift of each channel, float32 (3,), by which pixels become what ``first`` takes;
+    ``None`` where it takes anything else."""
+    chain = _chain(graph, first)
+    return None if chain is None else _affine(graph, chain, first.input[0])
 
 
 def entry_override(grey: int) -> list[dict[str, Any]]:

@@ -55,6 +55,11 @@ class Graph:
             if node.op_type in (kinds or LAYERS) and self.array(node.input[1]) is not None
         ]
 
+    @property
+    def names(self) -> list[str]:
+        """Of all constants."""
+        return list(self._arrays)
+
     def array(self, name: str) -> NDArray[Any] | None:
         """A constant; ``None`` for what is computed."""
         item = self._arrays.get(name)
