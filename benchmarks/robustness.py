@@ -42,8 +42,11 @@ from embedsearch.training.robustness_plot import draw
 
 RIDGE = 1e-3
 """Of the mean square of the features."""
-BEFORE_HEAD = "unit_features"
-HEAD = ("head.weight", "head.bias")
+
+
+def head_of(model: onnx.ModelProto) -> onnx.NodeProto:
+    """The linear layer in the end: what it takes, its weight (dim, inputs), and its bias."""
+    return [node for node in model.graph.node if node.op_type == "Gemm"][-1]
 
 
 def spoilt(pixels: Pixels, seed: int) -> Iterator[Pixels]:
@@ -64,7 +67,7 @@ def harden(source: Path, target: Path, files: list[Path]) -> None:
     gram = whole.T @ whole
     gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram)
     solved = np.linalg.solve(gram, whole.T @ wanted)
-    values = dict(zip(HEAD, (solved[:-1].T, solved[-1]), strict=True))
+    values = dict(zip(head_of(model).input[1:], (solved[:-1].T, solved[-1]), strict=True))
     for held in model.graph.initializer:
         if held.name in values:
             array = np.ascontiguousarray(values.pop(held.name), np.float32)
@@ -83,7 +86,8 @@ def seen(
     says of the clean photo."""
     tapped = onnx.ModelProto()
     tapped.CopyFrom(model)
-    tapped.graph.output.append(onnx.ValueInfoProto(name=BEFORE_HEAD))
+    before_head = head_of(model).input[0]
+    tapped.graph.output.append(onnx.ValueInfoProto(name=before_head))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -96,7 +100,7 @@ def seen(
         rows, clean = [], None
         for view in spoilt(pixels, place):
             square = to_square(view, about.input_size, about.resize, about.interpolation)
-            features, embedding = session.run([BEFORE_HEAD, OUTPUT], {INPUT: square[None]})
+            features, embedding = session.run([before_head, OUTPUT], {INPUT: square[None]})
             rows.append(features[0])
             clean = embedding[0] if clean is None else clean
         return np.stack(rows), np.repeat(clean[None], len(rows), axis=0)

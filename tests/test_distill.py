@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,16 @@ def test_words_that_no_caption_holds_move_to_where_the_text_teacher_has_them(
         return agreement(encoder.encode_texts(words), reader.encode_texts(words))["relations"]
 
     assert kinship(after) > 0.9 > kinship(before)
+
+
+def test_a_photo_that_cannot_be_read_is_named_and_left_out(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "photos", tmp_path / "photos")
+    (tmp_path / "photos" / "red" / "bad.png").write_bytes(b"not a picture")
+    said: list[str] = []
+    made = recipe(place, f'data.paths=["{tmp_path / "photos"}"]', "optimisation.epochs=0")
+    run = Distiller(made, tmp_path / "small", device="cpu", tell=said.append)
+    assert len(run.set.photos) == 18
+    assert [line for line in said if line.startswith("left out") and "bad.png" in line]
 
 
 def test_answers_of_a_teacher_are_kept_and_read_again(place: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from embedsearch.training.imitation import OF_TEXTS, Imitation, Lessons
 from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
 from embedsearch.training.new_head import standardise_new_head
-from embedsearch.training.photo_lists import read_photos_to_look_at
+from embedsearch.training.photo_lists import read_photos_to_look_at, readable
 from embedsearch.training.photo_set import photo_set
 from embedsearch.training.recipe import Distillation
 from embedsearch.training.recipe_files import to_toml, weighted
@@ -120,7 +120,7 @@ class Distiller:
         if not data.paths:
             raise DataError("name photos to learn from: a folder, a CSV or a JSONL file")
         photos = [p for path in data.paths for p in read_photos_to_look_at(Path(path), data.only)]
-        self.set = photo_set(photos, data)
+        self.set = photo_set(readable(photos, self.threads, self.tell), data)
 
     def _load_student(self) -> None:
         model, wanted = self.recipe.model, self.recipe.teacher.text

@@ -177,7 +177,9 @@ class Run:
         class_weights = None
         if recipe.balance.weights != "none":
             method: Any = recipe.balance.weights
-            class_weights = balance.class_weights(self.set.kept_labels, len(self.set.names), method)
+            class_weights = balance.class_weights(
+                self.set.kept_labels, len(self.set.names), method, recipe.balance.beta
+            )
         adversarial = recipe.adversarial
         attack = None
         if adversarial.attack is not None:

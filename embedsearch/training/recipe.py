@@ -90,6 +90,8 @@ class Balance:
 
     weights: str = "none"
     """none, inverse, effective: how much a photo of a rare class counts."""
+    beta: float = 0.999
+    """Of effective: towards 1 for classes of thousands of photos, 0.9 for classes of tens."""
     sampling: str = "none"
     """none, balanced, over, under."""
     rare_strength: float = 1.0
