@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs mini clean
+.PHONY: help demo test lint bench docs clean
 
 help:  ## list what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 8
@@ -36,20 +36,6 @@ docs: $(READY)  ## write docs/commands.md, tables and, where Chromium is, screen
 	$(BIN)/python docs/generate_commands.py
 	$(BIN)/python docs/generate_mixtures.py
 	$(BIN)/python docs/generate_screenshots.py
-
-# Hours on two cores; what is broken off goes on where it was.
-mini: $(READY)  ## train the encoder in the box anew, into build/mini; SHARED=FOLDER holds data/ and weights/
-	$(BIN)/embedsearch finetune $(SHARED)/data/train/train.jsonl \
-	    --recipe embedsearch/training/mini.toml \
-	    --encoder mobilenetv2@$(SHARED)/weights/mobilenetv2_imagenet.npz \
-	    --text $(SHARED)/weights/potion_base_4m \
-	    --set data.classifier=litert:$(SHARED)/weights/mobilenet_v2_1.0_224_quant.tflite \
-	    --set data.class_names=$(SHARED)/weights/imagenet_labels.txt \
-	    --cache-frozen build/mini/cache --out build/mini/float32 \
-	    $(if $(wildcard build/mini/float32/training/checkpoint.pt),--resume)
-	$(BIN)/embedsearch quantize build/mini/float32 --photos $(SHARED)/data/train --out build/mini/int8
-	$(BIN)/python benchmarks/tasks.py $(SHARED)/data int8=build/mini/int8 float32=build/mini/float32 \
-	    --out build/mini/int8/figures.json
 
 clean:  ## remove the virtual environment, the caches and the demo
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

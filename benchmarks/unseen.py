@@ -35,7 +35,7 @@ from embedsearch.training.evaluate.ground_truth import (
     read_csv,
 )
 from embedsearch.training.evaluate.metrics import leave_one_out, retrieval_summary
-from embedsearch.training.views import load_pixels
+from embedsearch.training.features import load_pixels
 
 SOURCE = "caltech101"
 CLASSES = 20

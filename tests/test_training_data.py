@@ -15,6 +15,7 @@ from embedsearch.training.data import (
     Photo,
     all_texts,
     draw_text,
+    hold_out,
     label_names,
     read_photos,
 )
@@ -96,6 +97,15 @@ def test_the_usual_name_is_drawn_most_often() -> None:
 def test_photos_of_one_name_share_a_label_and_captioned_ones_have_none() -> None:
     assert FISH.label == Photo(Path("c"), "y", ("Goldfish",), ()).label == "goldfish"
     assert DOG.label is None
+
+
+def test_photos_are_held_out_by_the_seed_and_have_captions() -> None:
+    photos = [DOG, FISH] * 20
+    held = hold_out(photos, 5, seed=1)
+    assert len(held) == 5 and all(photos[place].captions for place in held)
+    assert held == hold_out(photos, 5, seed=1) != hold_out(photos, 5, seed=2)
+    with pytest.raises(DataError, match="cannot hold out 20 photos: 20 have captions"):
+        hold_out(photos, 20, seed=1)
 
 
 # The loss

@@ -330,8 +330,8 @@ def _show_augmentations(recipe: Recipe, out: Path) -> None:
     import sys
 
     from embedsearch.training.augment_sheet import SHEET_SIZE, draw_sheet
+    from embedsearch.training.features import load_pixels
     from embedsearch.training.photo_lists import read_photo_list
-    from embedsearch.training.views import load_pixels
 
     if not recipe.data.paths:
         raise typer.BadParameter("name photos to show augmentations of")

@@ -85,6 +85,17 @@ def all_texts(photos: Sequence[Photo]) -> list[str]:
     return list(dict.fromkeys(captions + made))
 
 
+def hold_out(photos: Sequence[Photo], count: int, seed: int) -> frozenset[int]:
+    """Places of ``count`` captioned photos to choose settings by, and not to train on.
+
+    Raises :class:`~embedsearch.errors.DataError` where no captioned photo would remain.
+    """
+    captioned = [place for place, photo in enumerate(photos) if photo.captions]
+    if count >= len(captioned):
+        raise DataError(f"cannot hold out {count} photos: {len(captioned)} have captions")
+    return frozenset(np.random.default_rng(seed).permutation(captioned)[:count].tolist())
+
+
 def parse_photo(folder: Path, told: dict[str, Any]) -> Photo:
     """A photo from one line, its file relative to ``folder``. Raises :class:`ValueError`,
     :class:`KeyError` and the like."""

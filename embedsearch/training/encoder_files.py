@@ -1,15 +1,56 @@
-"""Writing a text tower that was trained, as encoder folders hold it."""
+"""Writing what was trained as an encoder folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from embedsearch.encoders import text
+from embedsearch.encoders.folder import EncoderFolder, hash_file
+from embedsearch.encoders.onnx import IMAGE
 from embedsearch.training.heads import TextHead
+from embedsearch.training.mobilenetv2 import MEAN, STD
 from embedsearch.training.token_table import TokenTable, quantize_rows
+
+
+def write_encoder(
+    folder: Path,
+    image: ModelProto,
+    table: TokenTable,
+    head: TextHead,
+    *,
+    name: str,
+    licence: str,
+    description: str,
+    dim: int,
+    size: int,
+    pooling: str,
+) -> EncoderFolder:
+    """Write image tower, text tower and ``encoder.json``; other files in ``folder`` stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(image, folder / IMAGE)
+    write_text_tower(folder, table, head)
+    about = EncoderFolder(
+        path=folder,
+        name=name,
+        licence=licence,
+        description=description,
+        dim=dim,
+        input_size=size,
+        resize="squash",
+        interpolation="bicubic",
+        mean=MEAN,
+        std=STD,
+        pooling=pooling,
+        has_text=True,
+        hashes={file: hash_file(folder / file) for file in sorted((IMAGE, *text.FILES))},
+    )
+    about.write()
+    return about
 
 
 def write_text_tower(folder: Path, table: TokenTable, head: TextHead) -> None:

@@ -1,18 +1,22 @@
-"""From PyTorch to ONNX: any image tower, or its first stages."""
+"""From PyTorch to ONNX: any image tower; and, for ``mini``, its backbone and the head behind it."""
 
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import onnx
 import torch
-from onnx import ModelProto
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from embedsearch.errors import EncoderError
+from embedsearch.training.folding import GREY, FoldedMobileNetV2
 
 if TYPE_CHECKING:
     from embedsearch.training.trainable import TrainableEncoder
@@ -20,9 +24,25 @@ if TYPE_CHECKING:
 INPUT = "pixels"
 """Name of the input: uint8 (N, size, size, 3), sRGB."""
 FEATURES = "features"
-"""Name of what enters a stage."""
+"""Name of the pooled features: float32 (N, 1280)."""
 OUTPUT = "embedding"
 """Name of the output: float32 (N, dim), rows of unit length."""
+GEM_FLOOR = 1e-6
+"""Keeps the root's derivative finite where a channel is 0 everywhere."""
+
+
+class _PooledBackbone(nn.Module):
+    """Pixels as they are stored to pooled features."""
+
+    def __init__(self, network: FoldedMobileNetV2, factors: Tensor, gem: float) -> None:
+        super().__init__()
+        self.network = network
+        self.gem = gem
+        self.register_buffer("factors", factors)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        centred = (pixels.permute(0, 3, 1, 2).float() - GREY) / 255
+        return pool(self.network(centred), self.gem) * cast(Tensor, self.factors)
 
 
 class _Stages(nn.Module):
@@ -35,6 +55,27 @@ class _Stages(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         entering = self.encoder.normalised(pixels)
         return self.encoder.image.run_stages(entering, 0, self.stage).permute(0, 2, 3, 1)
+
+
+def pool(maps: Tensor, gem: float) -> Tensor:
+    """Generalised mean over the places of non-negative maps (N, C, H, W): float32 (N, C).
+
+    Radenović et al., "Fine-tuning CNN Image Retrieval with No Human Annotation" (2018), eq. 3;
+    ``gem`` is the exponent, 1 the plain average.
+    """
+    if gem == 1:
+        return maps.mean((2, 3))
+    return maps.clamp_min(GEM_FLOOR).pow(gem).mean((2, 3)).pow(1 / gem)
+
+
+def export_backbone(
+    network: FoldedMobileNetV2, size: int, factors: Tensor, gem: float = 1.0
+) -> ModelProto:
+    """The network from ``INPUT`` to ``FEATURES`` as ONNX, for any batch size.
+
+    ``factors``, float32 (1280,), is what equalisation returned; ones where there was none.
+    """
+    return _export(_PooledBackbone(network, factors, gem).eval(), size, FEATURES)
 
 
 def export_image_tower(
@@ -124,3 +165,41 @@ def _export(module: nn.Module, side: int, output: str) -> ModelProto:
             dynamic_axes={INPUT: {0: "N"}, output: {0: "N"}},
         )
     return onnx.load_model_from_string(written.getvalue())
+
+
+def attach_head(
+    backbone: ModelProto, weight: NDArray[np.float32], bias: NDArray[np.float32]
+) -> ModelProto:
+    """The backbone followed by a linear head, from ``INPUT`` to ``OUTPUT``.
+
+    ``weight`` is float32 (dim, 1280), ``bias`` float32 (dim,). The head takes features of length
+    sqrt(1280), as :func:`~embedsearch.training.fit.scale_features` makes them.
+    """
+    model = ModelProto()
+    model.CopyFrom(backbone)
+    graph = model.graph
+    scaled = weight * np.float32(math.sqrt(weight.shape[1]))
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.ascontiguousarray(scaled), "head.weight"),
+            numpy_helper.from_array(np.ascontiguousarray(bias), "head.bias"),
+        ]
+    )
+    graph.node.extend(
+        [
+            _unit_rows(FEATURES, "unit_features"),
+            helper.make_node(
+                "Gemm", ["unit_features", "head.weight", "head.bias"], ["projected"], transB=1
+            ),
+            _unit_rows("projected", OUTPUT),
+        ]
+    )
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", len(bias)]))
+    onnx.checker.check_model(model)
+    return model
+
+
+def _unit_rows(source: str, target: str) -> NodeProto:
+    """Divide each row by its length."""
+    return helper.make_node("LpNormalization", [source], [target], axis=1, p=2)

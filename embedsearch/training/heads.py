@@ -1,8 +1,12 @@
-"""A head on pooled image features, and the small text tower of static token embeddings."""
+"""The trainable part of ``mini``: a head on pooled image features, and the text tower."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -36,6 +40,13 @@ class ImageHead(nn.Module):
         standard = (features - self.mean) / self.deviation
         return normalize(self.linear(self.dropout(standard)), dim=1)
 
+    def folded(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weight (dim, inputs) and bias (dim,) of the one linear layer that this is, float32."""
+        with torch.no_grad():
+            weight = self.linear.weight / self.deviation
+            bias = self.linear.bias - weight @ self.mean
+        return weight.numpy(), bias.numpy()
+
 
 class TextHead(nn.Module):
     """Bags of token rows to unit vectors; what ``encoders.text`` runs without PyTorch."""
@@ -53,3 +64,19 @@ class TextHead(nn.Module):
         mean = self.table(ids, offsets)
         joined = torch.cat([self.hidden(mean).relu(), mean], dim=1)
         return normalize(self.output(joined), dim=1)
+
+
+class Heads(nn.Module):
+    """Both heads and the temperature that their contrast is taken at."""
+
+    def __init__(
+        self, rows: Tensor, *, dim: int, hidden: int, dropout: float, temperature: float
+    ) -> None:
+        super().__init__()
+        self.image = ImageHead(dim, dropout)
+        self.text = TextHead(rows, hidden, dim)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
+
+    def scale(self) -> Tensor:
+        """The inverse temperature."""
+        return self.log_scale.exp().clamp(max=MAX_SCALE)

@@ -16,8 +16,8 @@ from embedsearch.encoders.base import Pixels
 from embedsearch.encoders.preprocess import to_square
 from embedsearch.training.augment import Augmentation
 from embedsearch.training.data import Photo
+from embedsearch.training.features import load_pixels
 from embedsearch.training.trainable import TrainableEncoder
-from embedsearch.training.views import load_pixels
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

@@ -15,7 +15,7 @@ import numpy as np
 from embedsearch.errors import DataError
 from embedsearch.images.scan import scan
 from embedsearch.training.data import Photo, parse_photo
-from embedsearch.training.views import load_pixels
+from embedsearch.training.features import load_pixels
 
 _SMALL = 32
 """Side in pixels to decode to where only that it can be matters."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from embedsearch.encoders.base import Embeddings, Encoder, Pixels
 from embedsearch.errors import DataError
+from embedsearch.training.features import load_pixels
 from embedsearch.training.looks import ahead
-from embedsearch.training.views import load_pixels
 
 Progress = Callable[[str, int, int], None]
 VIEWS = {

@@ -1,7 +1,7 @@
 """Evening out the channels of any ReLU network before it is quantised.
 
-Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (2019), on
-any graph. A channel may be
+What :mod:`embedsearch.training.equalise` does for one architecture, on any graph: Nagel et al.,
+"Data-Free Quantization Through Weight Equalization and Bias Correction" (2019). A channel may be
 made smaller by the layers that write it and larger by those that read it, as long as all between
 passes positive factors through. Channels that are added to each other share one factor.
 """

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from embedsearch.encoders.folder import EncoderFolder
 from embedsearch.encoders.preprocess import to_square
+from embedsearch.training.features import load_pixels, view_pixels
 from embedsearch.training.quantize.graph import session
 from embedsearch.training.quantize.simulate import OnnxModule
-from embedsearch.training.views import load_pixels, view_pixels
 
 _CROPPED = 2
 """The first view that is a random part; before it come the photo and its mirror image."""

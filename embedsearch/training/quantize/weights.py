@@ -9,7 +9,9 @@ held to 128, which keeps most of the 8 bits.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 RANGE = (-128, 127)
 SAFE_SUM = 128
@@ -42,6 +44,11 @@ def weight_scales(weight: NDArray[np.float32], *, depthwise: bool) -> NDArray[np
             better &= _largest_sums(rounded, group) <= SAFE_SUM
         best[better], least[better] = steps[better], error[better]
     return best
+
+
+def round_weight(layer: nn.Conv2d) -> Tensor:
+    """The weight of a convolution as it is after quantisation, float32 of the same shape."""
+    return torch.from_numpy(rounded_weight(layer.weight.detach().numpy(), layer.groups > 1))
 
 
 def rounded_weight(weight: NDArray[np.float32], depthwise: bool) -> NDArray[np.float32]:
