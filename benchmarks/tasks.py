@@ -10,20 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
 from embedsearch.encoders import registry
-from embedsearch.encoders.base import Encoder
-from embedsearch.training.evaluate import (
-    evaluate_captions,
-    evaluate_category,
-    evaluate_copies,
-    evaluate_products,
-)
+from embedsearch.training.mini import measure, versions
 
 LINES = {
     "text to image R@1": ("captions", "text_to_image", "R@1"),
@@ -44,19 +35,6 @@ LINES = {
 }
 
 
-def measured(encoder: Encoder, data: Path) -> dict[str, Any]:
-    """Every figure of every task."""
-    return {
-        "encoder": encoder.info.id,
-        "captions": evaluate_captions(data / "captions" / "captions.jsonl", encoder),
-        "category": evaluate_category(data / "category" / "meta.csv", encoder),
-        "copies": evaluate_copies(
-            data / "copies" / "meta.csv", encoder, distractors=data / "captions" / "images"
-        ),
-        "products": evaluate_products(data / "products", encoder),
-    }
-
-
 def found(figures: Any, place: tuple[str, ...]) -> float:
     for key in place:
         figures = figures[key]
@@ -70,18 +48,13 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, metavar="FILE")
     arguments.add_argument("--json", action="store_true")
     options = arguments.parse_args()
-    told: dict[str, Any] = {
-        "made_with": {
-            "python": platform.python_version(),
-            "onnxruntime": onnxruntime.__version__,
-            "machine": platform.machine(),
-        }
-    }
+    told: dict[str, Any] = {"made_with": versions()}
     names = []
     for given in options.encoders:
         name, _, spec = given.partition("=")
         names.append(name)
-        told[name] = measured(registry.load(spec or name), options.data)
+        encoder = registry.load(spec or name)
+        told[name] = {"encoder": encoder.info.id, **measure(encoder, options.data)}
     text = json.dumps(told, indent=2) + "\n"
     if options.out is not None:
         options.out.write_text(text, encoding="utf-8")

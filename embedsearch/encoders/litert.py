@@ -131,7 +131,7 @@ def litert_runner(file: Path, threads: int, square: Pixels) -> Callable[[], obje
     return run
 
 
-def _open(file: Path, threads: int = 1) -> Interpreter:
+def _open(file: Path, threads: int) -> Interpreter:
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError as error:

@@ -37,7 +37,7 @@ _OTHER = (
 
 
 def read_onnx_only(about: EncoderFolder) -> TrainableEncoder:
-    """The encoder of a folder that ``quantize`` wrote.
+    """The encoder of a folder that ``training.mini`` or ``quantize`` wrote.
 
     Weights are what the integers stand for; what 8-bit activations lose is not there any more, so
     embeddings agree closely, not exactly. Raises :class:`~embedsearch.errors.DataError` for any

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from tokenizers import Tokenizer
 
+from embedsearch.encoders.base import Encoder
 from embedsearch.encoders.onnx import OnnxEncoder
 from embedsearch.encoders.preprocess import to_square
 from embedsearch.encoders.text import wordpiece
@@ -131,9 +132,8 @@ def write_towers(
     )
 
 
-def measure(folder: Path, data: Path) -> dict[str, Any]:
+def measure(encoder: Encoder, data: Path) -> dict[str, Any]:
     """All four tasks on the evaluation sets that stand beside ``train`` in ``data``."""
-    encoder = OnnxEncoder(folder, spec=str(folder))
     return {
         "captions": evaluate_captions(data / "captions" / "captions.jsonl", encoder),
         "category": evaluate_category(data / "category" / "meta.csv", encoder),
@@ -142,6 +142,10 @@ def measure(folder: Path, data: Path) -> dict[str, Any]:
         ),
         "products": evaluate_products(data / "products", encoder),
     }
+
+
+def _written(folder: Path) -> Encoder:
+    return OnnxEncoder(folder, spec=str(folder))
 
 
 def make(arguments: argparse.Namespace) -> None:
@@ -174,10 +178,10 @@ def make(arguments: argparse.Namespace) -> None:
     write_towers(arguments.out, backbones.int8, heads, trained, recipe)
     figures["seconds"] = round(time.monotonic() - started)
     say(f"written to {arguments.out}; measuring")
-    figures["int8"] = measure(arguments.out, arguments.data)
+    figures["int8"] = measure(_written(arguments.out), arguments.data)
     if arguments.keep_float:
         write_towers(arguments.keep_float, backbones.float32, heads, trained, recipe)
-        figures["float32"] = measure(arguments.keep_float, arguments.data)
+        figures["float32"] = measure(_written(arguments.keep_float), arguments.data)
     text = json.dumps(figures, indent=2) + "\n"
     (arguments.out / FIGURES).write_text(text, encoding="utf-8")
     say(text)
