@@ -189,7 +189,11 @@ class Distiller:
         teacher, name = self.teacher, self.teacher.info.id
         told: dict[str, Any] = {
             "photos": teach_photos(
-                teacher, [p.file for p in self.set.photos], teaching.views, **given
+                teacher,
+                [p.file for p in self.set.photos],
+                teaching.views,
+                threads=self.threads,
+                **given,
             )
         }
         texts = all_texts(self.set.photos)
@@ -203,8 +207,7 @@ class Distiller:
         if teaching.sentences is not None and "words" in self.weights:
             named = None if teaching.words is None else Path(teaching.words)
             words = [*read_words(named), *self.set.names, *texts]
-            read = ask_sentences(teaching.sentences, words, **given)
-            told |= {"words": read.texts, "word_rows": read.rows}
+            told |= {"words": ask_sentences(teaching.sentences, words, **given)}
         return Lessons(**told)
 
     def _look(self) -> None:

@@ -19,7 +19,9 @@ from embedsearch.training.batches import Batch
 from embedsearch.training.heads import MAX_SCALE
 from embedsearch.training.losses import grouped_info_nce
 from embedsearch.training.recipe import Imitate
+from embedsearch.training.sentences import SentenceRows
 from embedsearch.training.trainable import TrainableEncoder
+from embedsearch.training.word_relations import word_relations
 
 INFO_NCE = "info-nce"
 IMITATIONS = {
@@ -50,9 +52,8 @@ class Lessons:
     """Names of classes as they are asked for."""
     prototypes: NDArray[np.float16] | None = None
     """(prompts, D)"""
-    words: Sequence[str] = ()
-    word_rows: NDArray[np.float16] | None = None
-    """(words, E), by the text teacher."""
+    words: SentenceRows | None = None
+    """By the text teacher."""
 
 
 class Imitation(nn.Module):
@@ -102,7 +103,9 @@ class Imitation(nn.Module):
         if "soft" in self.weights:
             parts["soft"] = self._soft(pictures, taught)
         if "words" in self.weights:
-            parts["words"] = self._of_words(batch.step)
+            tower, known = cast(nn.Module, self.encoder.text), cast(Any, self._lessons.words)
+            seed = [self._seed, 6, batch.step]
+            parts["words"] = word_relations(tower, known, self.settings.words, seed)
         if self.weights.keys() & set(OF_TEXTS):
             parts |= self._of_texts(batch, pictures, taught)
         total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
@@ -156,14 +159,6 @@ class Imitation(nn.Module):
             parts[INFO_NCE] = grouped_info_nce(pictures, words, batch.groups, scale, batch.weights)
         return parts
 
-    def _of_words(self, step: int) -> Tensor:
-        """Relations among words drawn by the number of the step, alike on every rank."""
-        rows = cast(Any, self._lessons.word_rows)
-        rng = np.random.default_rng([self._seed, 6, step])
-        drawn = rng.permutation(len(rows))[: self.settings.words]
-        mine = cast(nn.Module, self.encoder.text)([self._lessons.words[n] for n in drawn])
-        return distillation.relations(mine, _rows(rows, drawn, mine.device))
-
     def _check(self) -> None:
         for name in self.weights:
             if name not in IMITATIONS:
@@ -183,7 +178,7 @@ class Imitation(nn.Module):
         taught = {"affinity", "text"} & self.weights.keys()
         if taught and self._lessons.text_rows is None:
             raise DataError(f"{min(taught)} needs a teacher that knows words; this one does not")
-        if "words" in self.weights and self._lessons.word_rows is None:
+        if "words" in self.weights and self._lessons.words is None:
             raise DataError("words needs a text teacher: --text-teacher minilm")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, one_hot
 
 from embedsearch.errors import DataError
-from embedsearch.training import distillation, distributed
+from embedsearch.training import distributed
 from embedsearch.training.adversarial import Attack, PixelScale, drift, frozen_statistics
 from embedsearch.training.augment import Mix, mix_batch
 from embedsearch.training.batches import Batch
@@ -28,6 +28,7 @@ from embedsearch.training.losses import (
 )
 from embedsearch.training.recipe import Loss
 from embedsearch.training.trainable import TrainableEncoder, copied
+from embedsearch.training.word_relations import word_relations
 
 INFO_NCE, VIEWS = "info-nce", "views"
 ALL_LOSSES = {
@@ -127,7 +128,9 @@ class Objective(nn.Module):
         if GUESSES in self.weights:
             parts[GUESSES] = self._guessed(pictures, batch.step)
         if WORDS in self.weights:
-            parts[WORDS] = self._of_words(batch.step)
+            tower, known = cast(nn.Module, self.encoder.text), cast(Any, self._hints.words)
+            seed = [self._seed, 6, batch.step]
+            parts[WORDS] = word_relations(tower, known, self.settings.words, seed)
         has = batch.labels >= 0
         for name, loss in self.losses.items():
             if has.any():
@@ -159,14 +162,6 @@ class Objective(nn.Module):
             alike = rows @ rows.T / self.settings.sentence_temperature
             parts[SENTENCES] = soft_info_nce(pictures, texts, alike, scale, batch.weights)
         return parts
-
-    def _of_words(self, step: int) -> Tensor:
-        """Relations among words drawn by the number of the step, alike on every rank."""
-        known = cast(Any, self._hints.words)
-        rng = np.random.default_rng([self._seed, 6, step])
-        drawn = rng.permutation(len(known.texts))[: self.settings.words]
-        mine = cast(nn.Module, self.encoder.text)([known.texts[n] for n in drawn])
-        return distillation.relations(mine, torch.from_numpy(known.of(drawn)).to(mine.device))
 
     def _guessed(self, pictures: Tensor, step: int) -> Tensor:
         """Cross-entropy between the guessed shares of classes and how near their names are."""

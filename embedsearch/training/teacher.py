@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from embedsearch.encoders.base import Embeddings, Encoder, Pixels
 from embedsearch.errors import DataError
 from embedsearch.training.features import load_pixels
-from embedsearch.training.looks import ahead
 
 Progress = Callable[[str, int, int], None]
 VIEWS = {
@@ -51,6 +51,7 @@ def teach_photos(
     views: Sequence[str],
     *,
     cache: Path,
+    threads: int = 1,
     progress: Progress = lambda what, done, total: None,
 ) -> NDArray[np.float16]:
     """What the teacher makes of each photo: the mean over its views, float16 (N, dim), unit rows.
@@ -62,7 +63,7 @@ def teach_photos(
         cache,
         "photos",
         [teacher.info.id, *views, *told],
-        lambda: _see(teacher, files, views, progress),
+        lambda: _see(teacher, files, views, threads, progress),
     )
 
 
@@ -88,18 +89,21 @@ def teach_texts(
 
 
 def _see(
-    teacher: Encoder, files: Sequence[Path], views: Sequence[str], progress: Progress
+    teacher: Encoder, files: Sequence[Path], views: Sequence[str], threads: int, progress: Progress
 ) -> Embeddings:
-    def look(places: range) -> list[list[Pixels]]:
+    def ask(places: range) -> Embeddings:
         size = teacher.info.input_size
-        return [views_of(load_pixels(files[place], size), views) for place in places]
+        seen = [views_of(load_pixels(files[place], size), views) for place in places]
+        flat = teacher.encode_images([view for photo in seen for view in photo])
+        means: Embeddings = flat.reshape(len(places), -1, flat.shape[1]).mean(1)
+        return means
 
     rows = []
     groups = [range(n, min(n + _AT_ONCE, len(files))) for n in range(0, len(files), _AT_ONCE)]
-    for group, seen in zip(groups, ahead(look, groups, 1), strict=True):
-        flat = teacher.encode_images([view for photo in seen for view in photo])
-        rows.append(flat.reshape(len(group), -1, flat.shape[1]).mean(1))
-        progress("asking the teacher", group.stop, len(files))
+    with ThreadPoolExecutor(threads) as pool:  # an encoder may be called from several threads
+        for group, said in zip(groups, pool.map(ask, groups), strict=True):
+            rows.append(said)
+            progress("asking the teacher", group.stop, len(files))
     found = np.concatenate(rows)
     unit: Embeddings = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
     return unit
