@@ -37,7 +37,7 @@ docs: $(READY)  ## write docs/commands.md, tables and, where Chromium is, screen
 	$(BIN)/python docs/generate_mixtures.py
 	$(BIN)/python docs/generate_screenshots.py
 
-# The encoder in the box anew: three teachers, a student of theirs twice, 8 bits. Five to six hours on
+# The encoder in the box anew: three teachers, a student of theirs twice, 8 bits. Four to five hours on
 # two cores; what is broken off goes on where it was.
 MINI := build/mini
 RECIPES := benchmarks/recipes

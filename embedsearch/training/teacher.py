@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from embedsearch.encoders.base import Embeddings, Encoder, Pixels
 from embedsearch.errors import DataError
+from embedsearch.settings import workers
 from embedsearch.training.features import load_pixels
 
 Progress = Callable[[str, int, int], None]
@@ -51,11 +52,12 @@ def teach_photos(
     views: Sequence[str],
     *,
     cache: Path,
-    threads: int = 1,
+    threads: int | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> NDArray[np.float16]:
     """What the teacher makes of each photo: the mean over its views, float16 (N, dim), unit rows.
 
+    On ``threads`` threads, else one a core: some photos are read while others are looked at.
     Kept in the folder ``cache`` under a name made of all it depends on.
     """
     told = [f"{file} {file.stat().st_size if file.exists() else None}" for file in files]
@@ -63,7 +65,7 @@ def teach_photos(
         cache,
         "photos",
         [teacher.info.id, *views, *told],
-        lambda: _see(teacher, files, views, threads, progress),
+        lambda: _see(teacher, files, views, workers(threads), progress),
     )
 
 
