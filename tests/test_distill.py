@@ -262,3 +262,69 @@ def test_the_command_prints_the_teachers_figures_beside_the_students(
     assert "student" in shown.stdout and "teacher" in shown.stdout and "cosine" in shown.stdout
     told = json.loads(run("--json").stdout)
     assert told.keys() == {"teacher", "before", "student", "epochs", "seconds"}
+
+
+def test_a_teacher_sees_each_look_but_not_what_spoils_it(place: Path, tmp_path: Path) -> None:
+    asked: list[np.ndarray[Any, Any]] = []
+
+    class Seeing:
+        def __init__(self, teacher: Encoder) -> None:
+            self.info, self.encode_texts = teacher.info, teacher.encode_texts
+            self._teacher = teacher
+
+        def encode_images(self, images: Any) -> Any:
+            asked.extend(images)
+            return self._teacher.encode_images(images)
+
+    made = recipe(
+        place,
+        'loss.losses=["cosine"]',
+        "data.augmentation='crop + flip + 0.2:jpeg'",
+        "teacher.sees='crop + flip'",
+        f"freeze.cache={tmp_path / 'looks'}",
+        "freeze.views=3",
+        f"teacher.cache={tmp_path / 'answers'}",
+    )
+    run = Distiller(made, tmp_path / "small", device="cpu")
+    run.teacher = Seeing(run.teacher)  # type: ignore[assignment]
+    outcome = run.distill()
+    assert outcome.student["cosine"] > outcome.before["cosine"] + 0.1
+    count = len(run.set.photos)
+    assert len(asked) == 4 * count  # each photo itself and three looks
+    student = np.load(next((tmp_path / "looks").glob(f"{run.cache.values.filename.stem}.npy")))
+    shown = np.stack(asked).reshape(count, 4, SIZE, SIZE, 3).astype(int)
+    differ = np.abs(student.astype(int) - shown).mean((2, 3, 4))
+    assert (differ[:, 0] == 0).all()
+    # The same parts of the same photos: what JPEG does to them is little beside a crop.
+    assert (differ[:, 1:] > 0).all()
+    others = np.abs(shown[:, 1:3] - shown[:, 2:4]).mean((2, 3, 4))
+    assert differ[:, 1:].mean() < 0.5 * others.mean()
+
+
+def test_looks_that_the_teacher_sees_must_be_kept(place: Path, tmp_path: Path) -> None:
+    made = recipe(place, "teacher.sees='crop'")
+    with pytest.raises(DataError, match="looks that are kept: --cache-frozen DIR"):
+        Distiller(made, tmp_path / "small", device="cpu").distill()
+
+
+def test_on_principal_axes_a_smaller_student_needs_no_projection(
+    place: Path, tmp_path: Path
+) -> None:
+    given = ("model.dim=5", f"teacher.spec={place / 'teacher'}", 'loss.losses=["cosine"]')
+    run = Distiller(
+        recipe(place, *given, "teacher.axes=principal"), tmp_path / "small", device="cpu"
+    )
+    outcome = run.distill()
+    assert run.axes is not None and run.axes.shape == (5, DIM)
+    assert outcome.student["cosine"] > outcome.before["cosine"] + 0.1
+    assert registry.load(str(tmp_path / "small")).info.dim == 5
+    with pytest.raises(DataError, match="axes are learned or principal, not 'main'"):
+        Distiller(recipe(place, "teacher.axes=main"), tmp_path / "no", device="cpu").distill()
+
+
+def test_it_may_be_used_at_a_larger_size_than_it_was_trained_at(
+    place: Path, tmp_path: Path
+) -> None:
+    made = recipe(place, f"model.used_at={SIZE + 16}", "optimisation.epochs=1")
+    Distiller(made, tmp_path / "small", device="cpu").distill()
+    assert registry.load(str(tmp_path / "small")).info.input_size == SIZE + 16

@@ -260,7 +260,6 @@ def test_every_way_to_train_lowers_no_recall_on_what_is_easy(
         (("loss.losses=['info-nce']",), "has no text tower; give it one"),
         (('loss.losses=["hinge"]',), "no loss 'hinge'; there are info-nce, views, guesses"),
         (("data.augmentation=mixup", 'loss.losses=["supcon"]'), "mixup shares labels"),
-        (("freeze.cache=c",), "name a stage"),
         (("model.norm=group",), "norm is frozen or batch"),
         (("wise_ft=2",), "wise-ft is from 0"),
         (("wise_ft=0.5", "model.dim=4"), "nothing before"),

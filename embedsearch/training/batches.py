@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from embedsearch.training.balance import Sampling, draw_places
 from embedsearch.training.data import Photo, draw_text
 from embedsearch.training.frozen_cache import FrozenCache
 from embedsearch.training.looks import Looks, ahead, to_tensor
+from embedsearch.training.trainable import TrainableEncoder
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Batch:
 
     step: int
     images: Tensor
-    """This rank's: normalised pixels, or what enters the first trained stage."""
+    """This rank's: pixels, uint8 (N, size, size, 3), or what enters the first trained stage."""
     others: Tensor | None
     """Another look at each, where a loss wants it."""
     texts: list[str]
@@ -37,12 +38,24 @@ class Batch:
     """float32 (N,), of all ranks: how much each counts against its text."""
     labels: Tensor
     """int64 (N,), of all ranks; -1 without a label."""
+    looks: NDArray[np.int64]
+    """(N,), of all ranks: which of the kept looks at a photo it is; 0 where none are kept."""
 
-    def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
-        others = self.others.to(device) if self.others is not None else None
-        moved = (t.to(device) for t in (self.groups, self.weights, self.labels))
-        return Batch(self.step, self.images.to(device), others, self.texts, *moved)
+    def to(self, device: torch.device, encoder: TrainableEncoder) -> Batch:
+        """The same on a device, pixels normalised there as ``encoder`` wants them."""
+
+        def entering(images: Tensor) -> Tensor:
+            moved = images.to(device)
+            return encoder.normalised(moved) if moved.dtype == torch.uint8 else moved
+
+        return replace(
+            self,
+            images=entering(self.images),
+            others=None if self.others is None else entering(self.others),
+            groups=self.groups.to(device),
+            weights=self.weights.to(device),
+            labels=self.labels.to(device),
+        )
 
 
 @dataclass(frozen=True)
@@ -149,16 +162,20 @@ class Batches:
             torch.tensor(groups),
             torch.tensor(weights),
             torch.from_numpy(self.plan.labels[places]),
+            self._views(seeds[0]),
         )
+
+    def _views(self, seeds: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of the kept looks the seeds choose."""
+        return seeds % (1 if self.cache is None else self.cache.views)
 
     def _images(
         self, places: NDArray[np.int64], seeds: NDArray[np.int64], pool: ThreadPoolExecutor
     ) -> Tensor:
         if self.cache is not None:
-            return self.cache.batch(places.tolist(), (seeds % self.cache.views).tolist())
+            return self.cache.batch(places.tolist(), self._views(seeds).tolist())
         pairs = zip(places.tolist(), seeds.tolist(), strict=True)
-        pixels = list(pool.map(lambda pair: self.looks.drawn(*pair), pairs))
-        return self.looks.encoder.normalised(to_tensor(pixels))
+        return to_tensor(list(pool.map(lambda pair: self.looks.drawn(*pair), pairs)))
 
 
 def _share(count: int) -> slice:

@@ -22,22 +22,21 @@ from embedsearch.training.agreement import TaughtWords, agreement
 from embedsearch.training.augment import augmentation
 from embedsearch.training.batches import Batches, Plan
 from embedsearch.training.checkpoints import History
-from embedsearch.training.data import all_texts
-from embedsearch.training.evaluate.category import prompt
 from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
 from embedsearch.training.held_out import SCORE, Eye, Figures
-from embedsearch.training.imitation import OF_TEXTS, Imitation, Lessons
+from embedsearch.training.imitation import OF_TEXTS, Imitation
+from embedsearch.training.lessons import Asking, Lessons
 from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
 from embedsearch.training.new_head import standardise_new_head
 from embedsearch.training.photo_lists import read_photos_to_look_at, readable
 from embedsearch.training.photo_set import photo_set
+from embedsearch.training.principal_axes import Axes, on_axes
 from embedsearch.training.recipe import Distillation
 from embedsearch.training.recipe_files import to_toml, weighted
-from embedsearch.training.sentences import ask_sentences, read_words
-from embedsearch.training.teacher import teach_photos, teach_texts
+from embedsearch.training.torch_teacher import on_device
 from embedsearch.training.towers import BagText
-from embedsearch.training.trainable import TrainableEncoder, load_trainable
+from embedsearch.training.trainable import TrainableEncoder, load_trainable, used_at
 from embedsearch.training.trained_folder import TRAINING, write_trained
 from embedsearch.training.unfreezing import parameter_groups
 
@@ -89,19 +88,22 @@ class Distiller:
         if not recipe.teacher.spec or not recipe.model.start:
             raise DataError("name the teacher, --teacher SPEC, and the student, --student SPEC")
         self._read_photos()
-        self.teacher: Encoder = registry.load(recipe.teacher.spec, device)
+        self.teacher: Encoder = on_device(registry.load(recipe.teacher.spec), self.device)
         self._load_student()
         self.weights = weighted(recipe.loss.losses or self._usual_losses())
+        self.axes: Axes | None = None
+        """On which the student learns the teacher's rows, where not on all."""
 
     def distill(self, *, resume: bool = False) -> Outcome:
         """Ask the teachers, train the student, and write it with its report."""
         started = time.monotonic()
         with distributed.joined(self.device) as me:
             distributed.place(self.student, self.device, self.recipe.optimisation.strategy)
+            self.student.image.to(memory_format=torch.channels_last)
+            self._look()
             with distributed.main_first():
                 lessons = self._lessons()
-            taught = lessons.photos[self.set.held].astype(np.float32)
-            self._look()
+            taught = lessons.photos[self.set.held, 0].astype(np.float32)
             before = self._figures(taught)
             self.tell(f"before: {_said(before)}")
             again = me.restarts > 0 and (self.out / TRAINING / checkpoints.FILE).is_file()
@@ -183,32 +185,19 @@ class Distiller:
 
     def _lessons(self) -> Lessons:
         """Ask the teachers."""
-        teaching = self.recipe.teacher
-        cache = Path(teaching.cache).expanduser() if teaching.cache else self.out / TRAINING
-        given: dict[str, Any] = {"cache": cache, "progress": self.progress}
-        teacher, name = self.teacher, self.teacher.info.id
-        told: dict[str, Any] = {
-            "photos": teach_photos(
-                teacher,
-                [p.file for p in self.set.photos],
-                teaching.views,
-                threads=self.threads,
-                **given,
-            )
-        }
-        texts = all_texts(self.set.photos)
-        if teacher.info.has_text and {"affinity", "text"} & self.weights.keys():
-            told |= {"texts": texts}
-            told |= {"text_rows": teach_texts(teacher.encode_texts, name, texts, **given)}
-        if teacher.info.has_text and "soft" in self.weights and self.set.names:
-            prompts = [prompt(name) for name in self.set.names]
-            told |= {"prompts": prompts}
-            told |= {"prototypes": teach_texts(teacher.encode_texts, name, prompts, **given)}
-        if teaching.sentences is not None and "words" in self.weights:
-            named = None if teaching.words is None else Path(teaching.words)
-            words = [*read_words(named), *self.set.names, *texts]
-            told |= {"words": ask_sentences(teaching.sentences, words, **given)}
-        return Lessons(**told)
+        kept = self.recipe.teacher.cache
+        asking = Asking(
+            self.recipe,
+            self.teacher,
+            self.set,
+            self.eye,
+            Path(kept).expanduser() if kept else self.out / TRAINING,
+            self.threads,
+            self.progress,
+        )
+        lessons = asking.lessons(self.weights)
+        self.axes = lessons.axes
+        return lessons
 
     def _look(self) -> None:
         recipe, about = self.recipe, self.student.about
@@ -221,8 +210,11 @@ class Distiller:
         self.looks = Looks(self.set.photos, self.student, drawn)
         self.cache: FrozenCache | None = None
         if recipe.freeze.cache is not None:
-            if not (self.first and self.student.image.sequential):
-                raise DataError("a cache of frozen stages needs --freeze-until STAGE")
+            if self.first and not self.student.image.sequential:
+                raise DataError(
+                    "what frozen stages give can be kept of a network whose stages run one after "
+                    "another; without --freeze-until looks are kept"
+                )
             self.cache = cache_frozen(
                 self.looks,
                 self.first,
@@ -311,9 +303,13 @@ class Distiller:
         return self._scored(figures)
 
     def _teachers_figures(self, taught: Embeddings) -> Figures:
-        knows = self.teacher.encode_texts if self.teacher.info.has_text else None
+        knows = self._teachers_texts if self.teacher.info.has_text else None
         figures = self._measured(TaughtWords(knows), taught)
         return self._scored(figures | agreement(taught, taught))
+
+    def _teachers_texts(self, texts: Sequence[str]) -> Embeddings:
+        rows = self.teacher.encode_texts(texts)
+        return rows if self.axes is None else on_axes(rows, self.axes).astype(np.float32)
 
     def _scored(self, figures: Figures) -> Figures:
         agreed = "cosine" if "cosine" in self.weights and "cosine" in figures else "relations"
@@ -331,7 +327,7 @@ class Distiller:
 
     def _write(self, outcome: Outcome) -> None:
         write_trained(
-            self.student,
+            used_at(self.student, self.recipe.model.used_at),
             self.out,
             about=self.recipe.about,
             description=f"{self.recipe.model.start}, taught by {self.recipe.teacher.spec} on "

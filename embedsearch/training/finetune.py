@@ -42,7 +42,7 @@ from embedsearch.training.probe import fit_probe
 from embedsearch.training.recall import RecallReport, recall_report
 from embedsearch.training.recipe import Recipe
 from embedsearch.training.recipe_files import to_toml, weighted
-from embedsearch.training.trainable import TrainableEncoder, load_trainable
+from embedsearch.training.trainable import TrainableEncoder, load_trainable, used_at
 from embedsearch.training.trained_folder import TRAINING, write_trained
 from embedsearch.training.unfreezing import parameter_groups
 
@@ -85,7 +85,8 @@ class Run:
             )
             objective = self._objective()
             before_weights = weights_of(self.encoder)
-            before_embeddings = self.eye.embed(range(len(self.set.photos)))
+            measured = range(len(self.set.photos) if len(self.set.held) else 0)
+            before_embeddings = self.eye.embed(measured)
             before = self._figures(before_embeddings[self.set.held])
             self.tell(f"before: {_said(before)}")
             again = me.restarts > 0 and (self.out / TRAINING / checkpoints.FILE).is_file()
@@ -93,7 +94,7 @@ class Run:
             share, shares = self._interpolated(before_weights)
             after_embeddings = before_embeddings
             if history.losses:
-                after_embeddings = self.eye.embed(range(len(self.set.photos)))
+                after_embeddings = self.eye.embed(measured)
             after = self._figures(after_embeddings[self.set.held], objective)
             self.tell(f"after: {_said(after)}")
             recall = self._recall(before_embeddings, after_embeddings)
@@ -137,10 +138,10 @@ class Run:
         if distributed.ranks().world == 1:
             encoder.to(self.device)
         encoder.image.to(memory_format=torch.channels_last)
-        if freeze.cache is not None and not (self.first and encoder.image.sequential):
+        if freeze.cache is not None and self.first and not encoder.image.sequential:
             raise DataError(
-                "--cache-frozen keeps what the stages before --freeze-until give: name a stage, of "
-                "a network whose stages run one after another"
+                "--cache-frozen keeps what the stages before --freeze-until give, which needs a "
+                "network whose stages run one after another; without --freeze-until it keeps looks"
             )
 
     def _prepare_looks(self) -> None:
@@ -343,7 +344,7 @@ class Run:
 
     def _write(self, outcome: Outcome, before: Embeddings, after: Embeddings) -> None:
         write_trained(
-            self.encoder,
+            used_at(self.encoder, self.recipe.model.used_at),
             self.out,
             about=self.recipe.about,
             description=f"{self.recipe.model.start}, fine-tuned on {len(self.set.kept):,} photos",

@@ -8,7 +8,6 @@ network. On disk and mapped into memory, as it may be larger than that.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,15 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedsearch.encoders.torch_tower import weights_hash
-from embedsearch.training import augment, augment_steps, corruptions
 from embedsearch.training.export import INPUT, export_stages
+from embedsearch.training.look_cache import cache_looks, hash_looks, look_seed
 from embedsearch.training.looks import Looks
 
 Progress = Callable[[str, int, int], None]
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """From uint8 (N, size, size, 3) to float32 (N, H, W, channels); safe in threads."""
 
-FORMAT = 1
+FORMAT = 2
 _LARGEST = 127
 _SAMPLED = 128
 """Photos by whose activations the steps of 8 bits are chosen."""
@@ -43,12 +42,12 @@ _SAVE_EVERY = 256
 
 @dataclass(frozen=True)
 class FrozenCache:
-    """Activations that enter the first trained stage."""
+    """Activations that enter the first trained stage; looks themselves where that is the first."""
 
-    values: NDArray[np.int8]
+    values: NDArray[np.int8] | NDArray[np.uint8]
     """(N, 1 + views, H, W, channels); look 0 is the photo itself."""
-    steps: NDArray[np.float32]
-    """(channels,): a number is its int8 times the step of its channel."""
+    steps: NDArray[np.float32] | None
+    """(channels,): a number is its int8 times the step of its channel. None for pixels."""
 
     @property
     def views(self) -> int:
@@ -56,8 +55,10 @@ class FrozenCache:
         return int(self.values.shape[1])
 
     def batch(self, places: Sequence[int], looks: Sequence[int]) -> Tensor:
-        """float32 (N, channels, H, W), channels last in memory."""
+        """float32 (N, channels, H, W), channels last in memory; pixels as uint8 (N, H, W, 3)."""
         rows = np.stack([self.values[p, v] for p, v in zip(places, looks, strict=True)])
+        if self.steps is None:
+            return torch.from_numpy(rows)
         return (torch.from_numpy(rows).float() * torch.from_numpy(self.steps)).permute(0, 3, 1, 2)
 
 
@@ -74,8 +75,13 @@ def cache_frozen(
     """The activations that enter ``stage``, of every photo itself and of ``views`` augmented looks.
 
     Read from ``folder`` where they are there under the name of all that they depend on; what was
-    broken off goes on where it was.
+    broken off goes on where it was. Of stage 0 the looks are kept as pixels.
     """
+    if stage == 0:
+        drawn = cache_looks(
+            looks, views=views, seed=seed, folder=folder, threads=threads, progress=progress
+        )
+        return FrozenCache(drawn, None)
     folder.mkdir(parents=True, exist_ok=True)
     name = f"frozen-{fingerprint(looks, stage, views, seed)}"
     values, steps, done = (folder / f"{name}{end}" for end in (".npy", "-steps.npy", "-done.npy"))
@@ -90,21 +96,11 @@ def cache_frozen(
 
 def fingerprint(looks: Looks, stage: int, views: int, seed: int) -> str:
     """16 hex digits of everything that the activations depend on."""
-    told = hashlib.sha256(f"{FORMAT} {stage} {views} {seed} {looks.augmentation}\n".encode())
-    about = looks.encoder.about
-    told.update(
-        f"{about.size} {about.resize} {about.interpolation} {about.mean} {about.std}\n".encode()
-    )
+    about = looks.about
+    told = hashlib.sha256(f"{FORMAT} {stage} {views} {seed} {about.mean} {about.std}\n".encode())
+    told.update(hash_looks(looks))
     for name, module in looks.encoder.image.stages[:stage]:
         told.update(f"{name} {weights_hash(module)}\n".encode())
-    # The same policy drawn by other code is another policy.
-    for source in (augment, augment_steps, corruptions):
-        told.update(inspect.getsource(source).encode())
-    if looks.strengths is not None:
-        told.update(looks.strengths.tobytes())
-    for photo in looks.photos:
-        status = photo.file.stat()
-        told.update(f"{photo.file} {status.st_size} {status.st_mtime_ns}\n".encode())
     return told.hexdigest()[:16]
 
 
@@ -173,8 +169,3 @@ def _runner(looks: Looks, stage: int) -> Run:
         return found
 
     return run
-
-
-def look_seed(seed: int, place: int, view: int) -> int:
-    """The seed of one look at one photo."""
-    return int(np.random.SeedSequence([seed, place, view]).generate_state(1)[0])

@@ -52,7 +52,7 @@ class Eye:
         groups = [[*map(int, places[n : n + _AT_ONCE])] for n in range(0, len(places), _AT_ONCE)]
         with torch.no_grad():
             rows = [
-                image.forward_from(batch.to(device), self.first).cpu().numpy()
+                image.forward_from(self._entering(batch.to(device)), self.first).cpu().numpy()
                 for batch in ahead(self._images, groups, self.threads)
             ]
         return np.concatenate(rows) if rows else np.zeros((0, encoder.dim), np.float32)
@@ -60,9 +60,10 @@ class Eye:
     def _images(self, places: list[int]) -> Tensor:
         if self.cache is not None:
             return self.cache.batch(places, [0] * len(places))
-        plain = to_tensor([self.looks.plain(place) for place in places])
-        encoder = self.looks.encoder
-        return encoder.normalised(plain.to(encoder.grey.device)).cpu()
+        return to_tensor([self.looks.plain(place) for place in places])
+
+    def _entering(self, batch: Tensor) -> Tensor:
+        return self.looks.encoder.normalised(batch) if batch.dtype == torch.uint8 else batch
 
 
 def embed_texts(encoder: Reader, texts: Sequence[str]) -> Embeddings:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -17,9 +16,9 @@ from embedsearch.errors import DataError
 from embedsearch.training import distillation, distributed
 from embedsearch.training.batches import Batch
 from embedsearch.training.heads import MAX_SCALE
+from embedsearch.training.lessons import Lessons
 from embedsearch.training.losses import grouped_info_nce
 from embedsearch.training.recipe import Imitate
-from embedsearch.training.sentences import SentenceRows
 from embedsearch.training.trainable import TrainableEncoder
 from embedsearch.training.word_relations import word_relations
 
@@ -37,23 +36,6 @@ IMITATIONS = {
 """What ``--loss`` can name."""
 OF_TEXTS = ("affinity", "text", INFO_NCE)
 """Those for which every photo must have captions or names."""
-
-
-@dataclass(frozen=True)
-class Lessons:
-    """All that the teachers say in a run."""
-
-    photos: NDArray[np.float16]
-    """(photos, D)"""
-    texts: Sequence[str] = ()
-    text_rows: NDArray[np.float16] | None = None
-    """(texts, D)"""
-    prompts: Sequence[str] = ()
-    """Names of classes as they are asked for."""
-    prototypes: NDArray[np.float16] | None = None
-    """(prompts, D)"""
-    words: SentenceRows | None = None
-    """By the text teacher."""
 
 
 class Imitation(nn.Module):
@@ -76,7 +58,7 @@ class Imitation(nn.Module):
         super().__init__()
         self.encoder, self.weights, self.settings = encoder, dict(weights), settings
         self.losses = nn.ModuleDict()
-        dim = lessons.photos.shape[1]
+        dim = lessons.photos.shape[-1]
         if encoder.dim != dim:
             self.losses["projection"] = nn.Linear(encoder.dim, dim, bias=False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(settings.scale)))
@@ -89,8 +71,10 @@ class Imitation(nn.Module):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The weighted sum, and each loss by itself."""
         device = self.log_scale.device
-        batch = batch.to(device)
-        taught = _rows(self._lessons.photos, self._places(batch.step), device)
+        batch = batch.to(device, self.encoder)
+        rows = self._lessons.photos
+        places, looks = self._places(batch.step), batch.looks % rows.shape[1]
+        taught = _rows(rows[places, looks], device)
         mine = self.encoder.image.forward_from(batch.images, self._first)
         pictures = distributed.gather_with_gradient(mine)
         parts: dict[str, Tensor] = {}
@@ -118,8 +102,7 @@ class Imitation(nn.Module):
         return normalize(self.losses["projection"](rows), dim=1)
 
     def _soft(self, pictures: Tensor, taught: Tensor) -> Tensor:
-        rows = cast(Any, self._lessons.prototypes)
-        theirs = _rows(rows, np.arange(len(rows)), pictures.device)
+        theirs = _rows(cast(Any, self._lessons.prototypes), pictures.device)
         if self.encoder.text is None:
             scores = self.projected(pictures) @ theirs.T
         else:
@@ -146,7 +129,7 @@ class Imitation(nn.Module):
         if self._lessons.text_rows is not None:
             numbers = np.array([self._row[text] for text in batch.texts])
             their_words = distributed.gather(
-                _rows(self._lessons.text_rows, numbers, pictures.device)
+                _rows(self._lessons.text_rows[numbers], pictures.device)
             )
         if "affinity" in self.weights:
             parts["affinity"] = distillation.affinity(
@@ -182,6 +165,6 @@ class Imitation(nn.Module):
             raise DataError("words needs a text teacher: --text-teacher minilm")
 
 
-def _rows(rows: NDArray[np.float16], places: NDArray[np.int64], device: torch.device) -> Tensor:
-    """Some rows as they come from the cache: unit vectors again, float32."""
-    return normalize(torch.from_numpy(rows[places].astype(np.float32)).to(device), dim=1)
+def _rows(rows: NDArray[np.float16], device: torch.device) -> Tensor:
+    """Rows as they come from the cache: unit vectors again, float32."""
+    return normalize(torch.from_numpy(rows.astype(np.float32)).to(device), dim=1)

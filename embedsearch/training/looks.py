@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from embedsearch.encoders.base import Pixels
 from embedsearch.encoders.preprocess import to_square
+from embedsearch.training.architecture import Architecture
 from embedsearch.training.augment import Augmentation
 from embedsearch.training.data import Photo
 from embedsearch.training.features import load_pixels
@@ -34,18 +36,33 @@ class Looks:
     augmentation: Augmentation
     strengths: NDArray[np.float32] | None = None
     """How strongly each photo is augmented, (N,); 1 where there is none."""
+    side: int | None = None
+    """Of the squares, where it is not the encoder's."""
+
+    @property
+    def about(self) -> Architecture:
+        """How photos become squares."""
+        about = self.encoder.about
+        return about if self.side is None else replace(about, size=self.side)
 
     def plain(self, place: int) -> Pixels:
         """The photo as the encoder will see it in use: uint8 (size, size, 3)."""
-        about = self.encoder.about
-        pixels = load_pixels(self.photos[place].file, about.size)
-        return to_square(pixels, about.size, about.resize, about.interpolation)
+        return plain_look(self.photos[place].file, self.about)
 
     def drawn(self, place: int, seed: int) -> Pixels:
         """An augmented look: uint8 (size, size, 3). The same seed gives the same."""
-        strength = 1.0 if self.strengths is None else float(self.strengths[place])
-        pixels = load_pixels(self.photos[place].file, self.encoder.about.size)
-        return self.augmentation(pixels, seed, strength)
+        pixels = load_pixels(self.photos[place].file, self.about.size)
+        return self.augmentation(pixels, seed, self.strength(place))
+
+    def strength(self, place: int) -> float:
+        """How strongly a photo is augmented."""
+        return 1.0 if self.strengths is None else float(self.strengths[place])
+
+
+def plain_look(file: Path, about: Architecture) -> Pixels:
+    """A photo as an encoder sees it in use: uint8 (size, size, 3)."""
+    pixels = load_pixels(file, about.size)
+    return to_square(pixels, about.size, about.resize, about.interpolation)
 
 
 def to_tensor(pixels: Sequence[Pixels]) -> Tensor:

@@ -100,7 +100,7 @@ class Objective(nn.Module):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The weighted sum, and each loss by itself."""
-        batch = batch.to(self.log_scale.device)
+        batch = batch.to(self.log_scale.device, self.encoder)
         images, shares = self._mixed(batch)
         total, told = self._of(images, batch, shares)
         if self._attack is not None:

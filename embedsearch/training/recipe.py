@@ -19,6 +19,10 @@ class Model:
     """Spec of the encoder to start from."""
     size: int | None = None
     """Side of the square input; the encoder's own where none is given."""
+    used_at: int | None = None
+    """Side in use, where it is another than in training. Crops show things larger than they are in
+    whole photos, so a larger side in use brings both together (Touvron et al., "Fixing the
+    train-test resolution discrepancy", 2019)."""
     pool: str | None = None
     """Another pooling: avg, max, l2, rmac, or gem, whose power is learned."""
     dim: int | None = None
@@ -127,7 +131,7 @@ class Freeze:
     text: bool = False
     """Leave the text tower as it is."""
     cache: str | None = None
-    """Folder for the activations of the frozen stages."""
+    """Folder for the activations of the frozen stages; for looks as pixels where none is frozen."""
     views: int = 4
     """Looks at each photo that are kept there."""
 
@@ -228,6 +232,16 @@ class Teaching:
     vocabulary of tags where none is named."""
     cache: str | None = None
     """Folder for what the teachers said; one in the folder that is written where none is named."""
+    sees: str | None = None
+    """A policy: what the teacher sees of each look that is kept (``freeze.cache``), so that both
+    look at the same part of a photo. Steps of it are drawn as the student's are; what the student's
+    policy has beside them, such as blur, the teacher does not see. None: the photo itself."""
+    look_size: int | None = None
+    """Side of the looks kept for the teacher; its input size where none is given."""
+    axes: str = "learned"
+    """Where the teacher has more dimensions than the student. learned: a projection of the
+    student's rows onto them, thrown away in the end; principal: the student learns the teacher's
+    rows on as many axes as it has itself, which keep most of them."""
 
 
 @dataclass(frozen=True)

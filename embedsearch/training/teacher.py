@@ -69,6 +69,29 @@ def teach_photos(
     )
 
 
+def teach_looks(
+    teacher: Encoder,
+    looks: NDArray[np.uint8],
+    *,
+    name: str,
+    cache: Path,
+    progress: Progress = lambda what, done, total: None,
+) -> NDArray[np.float16]:
+    """What the teacher makes of each kept look, uint8 (N, looks, size, size, 3): float16
+    (N, looks, dim), unit rows. ``name`` says which looks these are; kept like photos."""
+    photos, views = looks.shape[:2]
+
+    def ask() -> Embeddings:
+        rows = []
+        for start in range(0, photos, _AT_ONCE):
+            some = looks[start : start + _AT_ONCE]
+            rows.append(teacher.encode_images(list(some.reshape(-1, *some.shape[2:]))))
+            progress("asking the teacher", min(start + _AT_ONCE, photos), photos)
+        return np.concatenate(rows).reshape(photos, views, -1)
+
+    return _kept(cache, "looks", [teacher.info.id, name], ask)
+
+
 def teach_texts(
     encode: Callable[[Sequence[str]], Embeddings],
     name: str,

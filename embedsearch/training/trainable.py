@@ -66,7 +66,8 @@ class TrainableEncoder(nn.Module):
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """From uint8 (N, H, W, 3) to what the image tower takes, float32 (N, 3, H, W)."""
-        scaled = (pixels.float() / 255 - self.grey) / self.spread
+        grey, spread = self.grey.to(pixels.device), self.spread.to(pixels.device)
+        scaled = (pixels.float() / 255 - grey) / spread
         # The strides stay those of NHWC, which is PyTorch's channels_last.
         return scaled.permute(0, 3, 1, 2)
 
@@ -170,6 +171,13 @@ def forget(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
         elif hasattr(module, "reset_parameters"):
             module.reset_parameters()
+
+
+def used_at(encoder: TrainableEncoder, size: int | None) -> TrainableEncoder:
+    """The same encoder, to be used on squares of ``size`` where one is given."""
+    if size is not None:
+        encoder.about = replace(encoder.about, size=size)
+    return encoder
 
 
 def copied(encoder: TrainableEncoder) -> TrainableEncoder:
