@@ -37,17 +37,19 @@ docs: $(READY)  ## write docs/commands.md, tables and, where Chromium is, screen
 	$(BIN)/python docs/generate_mixtures.py
 	$(BIN)/python docs/generate_screenshots.py
 
-# The encoder in the box anew: three teachers, a student of theirs twice, 8 bits. Four to five hours on
-# two cores; what is broken off goes on where it was.
+# The encoder in the box anew. First its predecessor: three teachers, a student of theirs twice, four to
+# five hours on two cores. Then two teachers whose whole network is trained, the student of four, and
+# 8 bits: ten minutes with a GPU, and days without. What is broken off goes on where it was.
 MINI := build/mini
 RECIPES := benchmarks/recipes
 TRAIN = $(SHARED)/data/train/train.jsonl
 ASKED = --set data.classifier=litert:$(SHARED)/weights/mobilenet_v2_1.0_224_quant.tflite \
     --set data.class_names=$(SHARED)/weights/imagenet_labels.txt
-TEACHERS := ./$(MINI)/frozen+./$(MINI)/tuned+./$(MINI)/views
+THREE := ./$(MINI)/frozen+./$(MINI)/tuned+./$(MINI)/views
+FOUR := ./$(MINI)/frozen+./$(MINI)/views+./$(MINI)/whole+./$(MINI)/kinds
 resumed = --cache-frozen $(MINI)/cache --out $(MINI)/$(1) \
     $(if $(wildcard $(MINI)/$(1)/training/checkpoint.pt),--resume)
-taught = --teacher "$(TEACHERS)" --teacher-cache $(MINI)/cache $(call resumed,$(1))
+taught = --teacher "$(2)" --teacher-cache $(MINI)/cache $(call resumed,$(1))
 
 mini: $(READY)  ## train the encoder in the box, into build/mini/int8; SHARED=FOLDER holds data/ and weights/
 	$(BIN)/python -m embedsearch.training.mini --data $(SHARED)/data --weights $(SHARED)/weights \
@@ -58,12 +60,19 @@ mini: $(READY)  ## train the encoder in the box, into build/mini/int8; SHARED=FO
 	$(BIN)/embedsearch finetune $(TRAIN) --recipe $(RECIPES)/mini-teacher-views.toml \
 	    --encoder ./$(MINI)/tuned $(ASKED) $(call resumed,views)
 	$(BIN)/embedsearch distill $(TRAIN) --recipe $(RECIPES)/mini-student.toml \
-	    --student ./$(MINI)/views $(call taught,student)
+	    --student ./$(MINI)/views $(call taught,student,$(THREE))
+	$(BIN)/embedsearch distill $(TRAIN) --recipe $(RECIPES)/mini-student-further.toml \
+	    --student ./$(MINI)/student $(call taught,second,$(THREE))
+	$(BIN)/embedsearch finetune $(TRAIN) --recipe $(RECIPES)/mini-teacher-whole.toml \
+	    --encoder mobilenetv2@$(SHARED)/weights/mobilenetv2_imagenet.npz \
+	    --text $(SHARED)/weights/potion_base_4m $(ASKED) $(call resumed,whole)
+	$(BIN)/embedsearch finetune $(TRAIN) --recipe $(RECIPES)/mini-teacher-kinds.toml \
+	    --encoder ./$(MINI)/second $(ASKED) $(call resumed,kinds)
 	$(BIN)/embedsearch distill $(TRAIN) --recipe $(RECIPES)/mini.toml \
-	    --student ./$(MINI)/student $(call taught,float32)
+	    --student ./$(MINI)/second $(call taught,float32,$(FOUR))
 	$(BIN)/embedsearch quantize $(MINI)/float32 --photos $(SHARED)/data/train --out $(MINI)/int8
 	$(BIN)/python benchmarks/tasks.py $(SHARED)/data int8=$(MINI)/int8 float32=$(MINI)/float32 \
-	    "teachers=$(TEACHERS)" --out $(MINI)/int8/figures.json
+	    "teachers=$(FOUR)" --out $(MINI)/int8/figures.json
 
 clean:  ## remove the virtual environment, the caches and the demo
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -279,7 +279,7 @@ def test_a_teacher_sees_each_look_but_not_what_spoils_it(place: Path, tmp_path: 
     made = recipe(
         place,
         'loss.losses=["cosine"]',
-        "data.augmentation='crop + flip + 0.2:jpeg'",
+        "data.augmentation='crop + flip + occlusion'",
         "teacher.sees='crop + flip'",
         f"freeze.cache={tmp_path / 'looks'}",
         "freeze.views=3",
@@ -293,12 +293,10 @@ def test_a_teacher_sees_each_look_but_not_what_spoils_it(place: Path, tmp_path: 
     assert len(asked) == 4 * count  # each photo itself and three looks
     student = np.load(next((tmp_path / "looks").glob(f"{run.cache.values.filename.stem}.npy")))
     shown = np.stack(asked).reshape(count, 4, SIZE, SIZE, 3).astype(int)
-    differ = np.abs(student.astype(int) - shown).mean((2, 3, 4))
-    assert (differ[:, 0] == 0).all()
-    # The same parts of the same photos: what JPEG does to them is little beside a crop.
-    assert (differ[:, 1:] > 0).all()
-    others = np.abs(shown[:, 1:3] - shown[:, 2:4]).mean((2, 3, 4))
-    assert differ[:, 1:].mean() < 0.5 * others.mean()
+    same = (student == shown).all(-1).mean((2, 3))
+    assert (same[:, 0] == 1).all()
+    # The same parts of the same photos, but for what stands in front of up to 40 % of them.
+    assert (same[:, 1:] < 1).all() and (same[:, 1:] >= 0.55).all()
 
 
 def test_looks_that_the_teacher_sees_must_be_kept(place: Path, tmp_path: Path) -> None:

@@ -25,6 +25,11 @@ class TextChoice(StrEnum):
     none = "none"
 
 
+class AxesChoice(StrEnum):
+    learned = "learned"
+    principal = "principal"
+
+
 class StrategyChoice(StrEnum):
     ddp = "ddp"
     fsdp = "fsdp"
@@ -86,6 +91,23 @@ def distill(
             help="What the teacher looks at, and averages: plain,mirror,crops.",
         ),
     ] = None,
+    sees: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher-sees",
+            metavar="POLICY",
+            help="The part of --augment that the teacher sees too, look by look; needs "
+            "--cache-frozen. Default: it sees the photo itself.",
+        ),
+    ] = None,
+    axes: Annotated[
+        AxesChoice | None,
+        typer.Option(
+            "--axes",
+            help="Where the teacher has more dimensions. learned: a projection; principal: the "
+            "student learns the teacher's main axes.",
+        ),
+    ] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", metavar="T", help="Of the loss soft.")
     ] = None,
@@ -138,7 +160,7 @@ def distill(
         typer.Option(
             "--cache-frozen",
             metavar="DIR",
-            help="Keep what the frozen stages give on disk, in 8 bits.",
+            help="Keep what frozen stages give, in 8 bits; looks where none is frozen.",
         ),
     ] = None,
     teacher_cache: Annotated[
@@ -192,6 +214,8 @@ def distill(
         "model.size": size,
         "teacher.spec": teacher,
         "teacher.views": None if views is None else [each.strip() for each in views.split(",")],
+        "teacher.sees": sees,
+        "teacher.axes": axes,
         "teacher.text": student_text,
         "teacher.sentences": text_teacher,
         "teacher.words": words,

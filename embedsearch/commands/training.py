@@ -130,7 +130,7 @@ def finetune(
         typer.Option(
             "--cache-frozen",
             metavar="DIR",
-            help="Keep what the frozen stages give on disk, in 8 bits.",
+            help="Keep what frozen stages give, in 8 bits; looks where none is frozen.",
         ),
     ] = None,
     pool: Annotated[
