@@ -10,12 +10,23 @@ from PIL import Image
 from safetensors.numpy import save_file
 from torch_models import TIMM, save_timm
 
+from embedsearch.training.augment import augmentation
+from embedsearch.training.looks import Looks
+from embedsearch.training.photo_lists import read_photo_list
 from embedsearch.training.recipe import Recipe
 from embedsearch.training.recipe_files import overridden
+from embedsearch.training.trainable import load_trainable
 
 KINDS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 60, 220)}
 WORDS = ["[UNK]", "a", "photo", "of", "the", "picture", "red", "green", "blue", "thing"]
 SIZE = 32
+
+
+def draw_looks(folder: Path) -> Looks:
+    """Two pictures of each kind, for a small network."""
+    photos = read_photo_list(draw_classes(folder / "photos", each=2))
+    encoder = load_trainable(f"timm:{TIMM}@{save_timm(folder)}", size=SIZE)
+    return Looks(photos, encoder, augmentation("standard", SIZE))
 
 
 def draw_classes(folder: Path, each: int = 6) -> Path:

@@ -9,24 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_training import SIZE, draw_classes
-from torch_models import TIMM, save_timm
+from small_training import SIZE, draw_looks
 
 from embedsearch.training.augment import augmentation
 from embedsearch.training.frozen_cache import FrozenCache, cache_frozen, fingerprint, look_seed
 from embedsearch.training.looks import Looks, to_tensor
-from embedsearch.training.photo_lists import read_photo_list
-from embedsearch.training.trainable import load_trainable
 
 STAGE, VIEWS = 5, 2
 
 
 @pytest.fixture(scope="module")
 def looks(tmp_path_factory: pytest.TempPathFactory) -> Looks:
-    folder = tmp_path_factory.mktemp("cache")
-    photos = read_photo_list(draw_classes(folder / "photos", each=2))
-    encoder = load_trainable(f"timm:{TIMM}@{save_timm(folder)}", size=SIZE)
-    return Looks(photos, encoder, augmentation("standard", SIZE))
+    return draw_looks(tmp_path_factory.mktemp("cache"))
 
 
 def kept(looks: Looks, folder: Path) -> FrozenCache:

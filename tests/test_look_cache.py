@@ -7,26 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_training import SIZE, draw_classes
-from torch_models import TIMM, save_timm
+from small_training import SIZE, draw_looks
 
 from embedsearch.training import look_cache
 from embedsearch.training.augment import augmentation
 from embedsearch.training.frozen_cache import cache_frozen
 from embedsearch.training.look_cache import cache_looks, fingerprint, look_seed
 from embedsearch.training.looks import Looks
-from embedsearch.training.photo_lists import read_photo_list
-from embedsearch.training.trainable import load_trainable
 
 VIEWS = 2
 
 
 @pytest.fixture(scope="module")
 def looks(tmp_path_factory: pytest.TempPathFactory) -> Looks:
-    folder = tmp_path_factory.mktemp("looks")
-    photos = read_photo_list(draw_classes(folder / "photos", each=2))
-    encoder = load_trainable(f"timm:{TIMM}@{save_timm(folder)}", size=SIZE)
-    return Looks(photos, encoder, augmentation("standard", SIZE))
+    return draw_looks(tmp_path_factory.mktemp("looks"))
 
 
 def test_each_photo_is_kept_as_it_is_and_as_its_seeds_draw_it(looks: Looks, tmp_path: Path) -> None:
