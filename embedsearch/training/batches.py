@@ -43,15 +43,11 @@ class Batch:
 
     def to(self, device: torch.device, encoder: TrainableEncoder) -> Batch:
         """The same on a device, pixels normalised there as ``encoder`` wants them."""
-
-        def entering(images: Tensor) -> Tensor:
-            moved = images.to(device)
-            return encoder.normalised(moved) if moved.dtype == torch.uint8 else moved
-
+        others = None if self.others is None else encoder.entering(self.others.to(device))
         return replace(
             self,
-            images=entering(self.images),
-            others=None if self.others is None else entering(self.others),
+            images=encoder.entering(self.images.to(device)),
+            others=others,
             groups=self.groups.to(device),
             weights=self.weights.to(device),
             labels=self.labels.to(device),

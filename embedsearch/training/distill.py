@@ -88,7 +88,7 @@ class Distiller:
         if not recipe.teacher.spec or not recipe.model.start:
             raise DataError("name the teacher, --teacher SPEC, and the student, --student SPEC")
         self._read_photos()
-        self.teacher: Encoder = on_device(registry.load(recipe.teacher.spec), self.device)
+        self.teacher: Encoder = _load_teacher(recipe.teacher.spec, self.device)
         self._load_student()
         self.weights = weighted(recipe.loss.losses or self._usual_losses())
         self.axes: Axes | None = None
@@ -336,6 +336,11 @@ class Distiller:
         )
         told = json.dumps(outcome.as_json(), indent=2) + "\n"
         (self.out / TRAINING / REPORT).write_text(told, encoding="utf-8")
+
+
+def _load_teacher(spec: str, device: torch.device) -> Encoder:
+    # Not "cuda" there: of several teachers one may run on a CPU only.
+    return on_device(registry.load(spec, "cpu" if device.type == "cpu" else "auto"), device)
 
 
 def _said(figures: Figures) -> str:

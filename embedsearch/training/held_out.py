@@ -52,7 +52,7 @@ class Eye:
         groups = [[*map(int, places[n : n + _AT_ONCE])] for n in range(0, len(places), _AT_ONCE)]
         with torch.no_grad():
             rows = [
-                image.forward_from(self._entering(batch.to(device)), self.first).cpu().numpy()
+                image.forward_from(encoder.entering(batch.to(device)), self.first).cpu().numpy()
                 for batch in ahead(self._images, groups, self.threads)
             ]
         return np.concatenate(rows) if rows else np.zeros((0, encoder.dim), np.float32)
@@ -61,9 +61,6 @@ class Eye:
         if self.cache is not None:
             return self.cache.batch(places, [0] * len(places))
         return to_tensor([self.looks.plain(place) for place in places])
-
-    def _entering(self, batch: Tensor) -> Tensor:
-        return self.looks.encoder.normalised(batch) if batch.dtype == torch.uint8 else batch
 
 
 def embed_texts(encoder: Reader, texts: Sequence[str]) -> Embeddings:

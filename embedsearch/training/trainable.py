@@ -71,6 +71,10 @@ class TrainableEncoder(nn.Module):
         # The strides stay those of NHWC, which is PyTorch's channels_last.
         return scaled.permute(0, 3, 1, 2)
 
+    def entering(self, images: Tensor) -> Tensor:
+        """What enters the first stage that is run: pixels normalised, activations as they are."""
+        return self.normalised(images) if images.dtype == torch.uint8 else images
+
 
 def load_trainable(
     spec: str,
