@@ -40,6 +40,10 @@ class EncoderMismatchError(EncoderError):
     """A query names an encoder that the index was not made with."""
 
 
+class EnricherError(EmbedSearchError):
+    """A detector, segmenter or reader is unknown, or cannot be loaded."""
+
+
 class QueryError(EmbedSearchError):
     """A query cannot be understood (empty, a bad ``--where``, an unreadable example)."""
 

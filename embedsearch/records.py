@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal["image", "object", "track"]
+"""A whole picture (of a video: the mean of its shots), an object in one, or what lasts in a video:
+an object that was followed, or, without a label, a shot."""
+Stage = Literal["ocr", "detect", "segment", "track"]
+"""What an enricher finds: written words, objects, masks; and objects followed through videos."""
 Box = tuple[float, float, float, float]
 """x, y, width, height in pixels of the upright image (EXIF orientation applied)."""
 
@@ -35,6 +39,61 @@ class EncoderInfo:
     """How a picture becomes a square: the aspect given up, the middle cut out, or borders added."""
     pooling: str = "avg"
     description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnricherInfo:
+    """What is known of an enricher without loading its weights."""
+
+    id: str
+    """Slug and 12 hex digits of weights and settings, e.g. ``yolox-0123456789ab``."""
+    spec: str
+    """What the user writes to get it."""
+    stage: Stage
+    licence: str
+    weights_hash: str
+    """SHA-256 over the weight files, 64 hex digits."""
+    look: int
+    """It is given pictures whose shorter side has at least so many pixels, where they have them."""
+    labels: tuple[str, ...] = ()
+    """Names it can give; empty for words, and where any name can be asked for."""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Which pixels belong to an object: COCO's compressed run-length code over a whole picture,
+    column by column (Lin et al., "Microsoft COCO", 2014; ``pycocotools.mask``).
+
+    The code may be of a smaller picture: it is scaled to where it is shown."""
+
+    height: int
+    width: int
+    counts: str
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """An object in a picture."""
+
+    label: str
+    score: float
+    """In [0, 1]."""
+    box: Box
+    mask: Mask | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextLine:
+    """One line of words in a picture. Lines come in reading order."""
+
+    text: str
+    confidence: float
+    """In [0, 1]."""
+    box: Box
+    """The upright rectangle around it."""
+    quad: tuple[float, ...] | None = None
+    """x and y of its four corners, clockwise from where the text begins; None: those of the box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +152,11 @@ class Region:
     box: Box
     label: str | None = None
     score: float | None = None
+    start: float | None = None
+    """When a track begins, and ends, and when it was seen best: seconds from the beginning of its
+    video. None for what has no time."""
+    until: float | None = None
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +168,8 @@ class Signal:
     box: Box | None = None
     label: str | None = None
     text: str | None = None
+    time: float | None = None
+    """In a video: seconds from its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +187,7 @@ class Failure:
     """A picture that could not be used, and why."""
 
     path: str
-    stage: Literal["scan", "read", "decode", "encode"]
+    stage: Literal["scan", "read", "decode", "encode", "ocr", "detect", "segment", "track"]
     reason: str
 
 

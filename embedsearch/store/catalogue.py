@@ -84,6 +84,13 @@ class Catalogue:
         finally:
             self.connection.execute("rollback")
 
+    @property
+    def knows_findings(self) -> bool:
+        """Whether the catalogue has a place for what enrichers find: those before format 4, which
+        are read as they are, have none."""
+        version = self.connection.execute("pragma user_version").fetchone()[0]
+        return bool(version >= 4)
+
     # Encoders
 
     def encoders(self) -> list[StoredEncoder]:
@@ -212,8 +219,9 @@ class Catalogue:
 
     def regions(self, ids: Iterable[int]) -> dict[int, Region]:
         """Regions by id; those unknown, and those of pictures that are not there, are left out."""
+        times = "start, until, at" if self.knows_findings else "null, null, null"
         rows = self.connection.execute(
-            "select regions.id, roots.path, images.path, kind, x, y, w, h, label, score "
+            f"select regions.id, roots.path, images.path, kind, x, y, w, h, label, score, {times} "
             # CROSS JOIN keeps this order: without statistics SQLite would walk all pictures.
             "from json_each(?) as wanted cross join regions on regions.id = wanted.value "
             "join images on images.id = image_id join roots on roots.id = root_id "
@@ -221,8 +229,8 @@ class Catalogue:
             (json.dumps(list(ids)),),
         )
         return {
-            id_: Region(id_, stored_path(root, path), kind, (x, y, w, h), label, score)
-            for id_, root, path, kind, x, y, w, h, label, score in rows
+            id_: Region(id_, stored_path(root, path), kind, (x, y, w, h), *rest)
+            for id_, root, path, kind, x, y, w, h, *rest in rows
         }
 
     def region_ids_of_images(self, image_ids: Sequence[int]) -> Ids:

@@ -19,7 +19,7 @@ from embedsearch.errors import (
 )
 
 CATALOGUE = "catalogue.db"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Number of steps in :mod:`embedsearch.store.migrations`, known here without importing them."""
 READABLE_VERSION = 2
 """Readers take an index from this version on as it is: they never write."""

@@ -194,3 +194,73 @@ def m002_explore(db: sqlite_utils.Database) -> None:
 def m003_first_encoder(db: sqlite_utils.Database) -> None:
     """Which encoder queries use where none is named; before, it was the one that came first."""
     db.execute("alter table encoders add column first integer not null default 0")
+
+
+@migrations()
+def m004_enrich(db: sqlite_utils.Database) -> None:
+    """What enrichers found, and which pictures they have seen; words that can be searched."""
+    db.executescript(
+        """
+        create table enrichers (
+            id integer primary key,
+            enricher_id text not null unique,
+            stage text not null,
+            info text not null             -- EnricherInfo as JSON
+        );
+        -- A picture that a stage has seen, even where it found nothing.
+        create table enriched (
+            image_id integer not null references images (id) on delete cascade,
+            stage text not null,
+            enricher integer not null references enrichers (id),
+            primary key (image_id, stage)
+        ) without rowid;
+        create index enriched_by_stage on enriched (stage, enricher);
+        alter table regions add column enricher integer references enrichers (id);
+        alter table regions add column start real;     -- seconds from the beginning of a video
+        alter table regions add column until real;
+        alter table regions add column at real;        -- when the box was seen
+        create index regions_by_label on regions (label) where label is not null;
+        alter table images add column duration real;   -- of a video, seconds
+        create table text_lines (
+            id integer primary key,
+            image_id integer not null references images (id) on delete cascade,
+            enricher integer not null references enrichers (id),
+            x real not null, y real not null, w real not null, h real not null,
+            quad text,                     -- JSON: x and y of four corners
+            text text not null,
+            confidence real not null,
+            at real                        -- in a video: seconds from its beginning
+        );
+        create index text_lines_by_image on text_lines (image_id);
+        -- Twice: words and their beginnings, and any three letters, for parts and misspellings.
+        create virtual table text_words using fts5 (
+            text, content = text_lines, content_rowid = id,
+            tokenize = 'unicode61 remove_diacritics 2', prefix = '2 3'
+        );
+        create virtual table text_trigrams using fts5 (
+            text, content = text_lines, content_rowid = id,
+            tokenize = 'trigram'
+        );
+        create trigger text_lines_added after insert on text_lines begin
+            insert into text_words (rowid, text) values (new.id, new.text);
+            insert into text_trigrams (rowid, text) values (new.id, new.text);
+        end;
+        create trigger text_lines_removed after delete on text_lines begin
+            insert into text_words (text_words, rowid, text) values ('delete', old.id, old.text);
+            insert into text_trigrams (text_trigrams, rowid, text)
+                values ('delete', old.id, old.text);
+        end;
+        -- One picture may fail in several stages.
+        create table failures_by_stage (
+            path blob not null,            -- absolute, os.fsencode
+            name text not null,
+            stage text not null,
+            reason text not null,
+            run_id integer not null,
+            primary key (path, stage)
+        ) without rowid;
+        insert into failures_by_stage select path, name, stage, reason, run_id from failures;
+        drop table failures;
+        alter table failures_by_stage rename to failures;
+        """
+    )

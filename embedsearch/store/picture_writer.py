@@ -29,6 +29,8 @@ Outcome = Literal["new", "changed", "moved", "copies", "unchanged"]
 TWINS = 32
 """Pictures of the same content that are asked whether they moved: there may be thousands, such as
 "this photo is no longer available"."""
+TO_EMBEDDING = ("scan", "read", "decode", "encode")
+"""Stages of failure up to a picture's embedding; the others are those of enrichers."""
 IsGone = Callable[[Root, bytes], bool]
 """Whether the file at (root, relative path) is certainly no longer there."""
 
@@ -93,7 +95,7 @@ class PictureWriter(Catalogue):
         else:
             self._replace(own, root, path, content, vector, encoder)
             outcome = "changed" if own else "new"
-        self._clear_failure(root, path)
+        self._clear_failure(root, path, of_enrichers=outcome != "unchanged")
         return outcome
 
     def fail(
@@ -127,7 +129,12 @@ class PictureWriter(Catalogue):
         )
 
     def add_failure(self, path: bytes, stage: str, reason: str, run_id: int) -> None:
-        """Record a failure at the absolute ``path``."""
+        """Record a failure at the absolute ``path``. Of the stages up to an embedding the last one
+        counts; each enricher's stands by itself."""
+        if stage in TO_EMBEDDING:
+            self.connection.execute(
+                f"delete from failures where path = ? and stage in {TO_EMBEDDING}", (path,)
+            )
         self.connection.execute(
             "insert or replace into failures (path, name, stage, reason, run_id) "
             "values (?, ?, ?, ?, ?)",
@@ -310,8 +317,9 @@ class PictureWriter(Catalogue):
         ).fetchall()
         for (region_id,) in regions:
             cursor = self.connection.execute(
-                "insert into regions (image_id, kind, x, y, w, h, label, score, mask) "
-                "select ?, kind, x, y, w, h, label, score, mask from regions where id = ?",
+                "insert into regions (image_id, kind, x, y, w, h, label, score, mask, enricher, "
+                "start, until, at) select ?, kind, x, y, w, h, label, score, mask, enricher, "
+                "start, until, at from regions where id = ?",
                 (image_id, region_id),
             )
             self.connection.execute(
@@ -324,6 +332,17 @@ class PictureWriter(Catalogue):
             "select ?, tag, score from tags where image_id = ? and score is not null",
             (image_id, twin_id),
         )
+        self.connection.execute(
+            "insert into text_lines (image_id, enricher, x, y, w, h, quad, text, confidence, at) "
+            "select ?, enricher, x, y, w, h, quad, text, confidence, at from text_lines "
+            "where image_id = ? order by id",
+            (image_id, twin_id),
+        )
+        self.connection.execute(
+            "insert into enriched (image_id, stage, enricher) "
+            "select ?, stage, enricher from enriched where image_id = ?",
+            (image_id, twin_id),
+        )
         self._touch_encoders_of(int(image_id or 0))
 
     def _delete_image(self, image_id: int) -> None:
@@ -333,7 +352,8 @@ class PictureWriter(Catalogue):
     def _delete_regions(self, image_id: int) -> None:
         """All that was made of the content of a picture; tags that a person gave stay."""
         self._touch_encoders_of(image_id)
-        self.connection.execute("delete from regions where image_id = ?", (image_id,))
+        for table in ("regions", "text_lines", "enriched"):
+            self.connection.execute(f"delete from {table} where image_id = ?", (image_id,))
         self.connection.execute(
             "delete from tags where image_id = ? and score is not null", (image_id,)
         )
@@ -346,8 +366,11 @@ class PictureWriter(Catalogue):
         )
         self._touched.update(key for (key,) in rows)
 
-    def _clear_failure(self, root: Root, path: bytes) -> None:
-        self.connection.execute("delete from failures where path = ?", (root.absolute(path),))
+    def _clear_failure(self, root: Root, path: bytes, *, of_enrichers: bool) -> None:
+        which = "" if of_enrichers else f" and stage in {TO_EMBEDDING}"
+        self.connection.execute(
+            f"delete from failures where path = ?{which}", (root.absolute(path),)
+        )
 
 
 def printable(path: bytes) -> str:

@@ -179,7 +179,8 @@ class ScanPlan:
         """Drop failures at or under the absolute ``folder`` that this run will meet again if they
         are still there; bytes that are no picture are not read again, so theirs stay."""
         self._db.execute(
-            f"delete from failures where stage <> 'decode' and {UNDER}", under_arguments(folder)
+            f"delete from failures where stage in ('scan', 'read', 'encode') and {UNDER}",
+            under_arguments(folder),
         )
 
     def pending_count(self) -> int:

@@ -1,0 +1,58 @@
+"""From a stage and a spec to an enricher: one in the box, a file, a model of another library, or
+what another package brings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import get_args
+
+from embedsearch.enrichers.base import Enricher
+from embedsearch.errors import EnricherError
+from embedsearch.records import Stage
+from embedsearch.settings import Device
+
+STAGES: tuple[Stage, ...] = get_args(Stage)
+ENTRY_POINTS = "embedsearch.enrichers"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Enrichers named by one prefix."""
+
+    stage: Stage
+    prefix: str
+    """What specs begin with: ``PREFIX`` or ``PREFIX:...``."""
+    module: str
+    """The module here whose ``load(spec, device)`` makes them."""
+    example: str
+
+
+FAMILIES: tuple[Family, ...] = ()
+
+DEFAULTS: dict[Stage, str] = {}
+"""What a stage uses where nothing is named."""
+
+
+def load(stage: Stage, spec: str | None = None, device: Device = "auto") -> Enricher:
+    """Load the enricher of ``stage`` that ``spec`` names, or the stage's own.
+
+    Raises :class:`~embedsearch.errors.EnricherError`.
+    """
+    spec = spec or DEFAULTS.get(stage)
+    if spec is None:
+        raise EnricherError(f"There is nothing for --enrich {stage} in this version.")
+    prefix = spec.partition(":")[0]
+    for family in FAMILIES:
+        if (family.stage, family.prefix) == (stage, prefix):
+            made: Enricher = import_module(f"{__package__}.{family.module}").load(spec, device)
+            return made
+    from importlib.metadata import entry_points
+
+    entries = [entry for entry in entry_points(group=ENTRY_POINTS) if entry.name == prefix]
+    for entry in entries:
+        brought = entry.load()(spec, device)
+        if isinstance(brought, Enricher) and brought.info.stage == stage:
+            return brought
+    known = ", ".join(family.example for family in FAMILIES if family.stage == stage)
+    raise EnricherError(f"There is no {spec!r} for --enrich {stage}. There is: {known}.")
