@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from embedsearch.commands import task_training
 from embedsearch.commands.options import DeviceChoice, Json
 from embedsearch.commands.output import print_json
 
@@ -33,6 +34,13 @@ class AmpChoice(StrEnum):
     fp16 = "fp16"
 
 
+class TaskChoice(StrEnum):
+    embed = "embed"
+    detect = "detect"
+    segment = "segment"
+    ocr = "ocr"
+
+
 def finetune(
     data: Annotated[
         list[Path] | None,
@@ -49,6 +57,14 @@ def finetune(
             "--out", metavar="DIR", help="The encoder folder to write.", show_default=False
         ),
     ] = None,
+    task: Annotated[
+        TaskChoice,
+        typer.Option(
+            "--task",
+            help="What is trained: an encoder, a detector of objects, a segmenter, a reader of "
+            "words. The last three take the options that their recipe has a place for.",
+        ),
+    ] = TaskChoice.embed,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -282,6 +298,11 @@ def finetune(
         "optimisation.threads": threads,
         "wise_ft": wise_ft,
     }
+    if task is not TaskChoice.embed:
+        task_training.finetune(
+            task.value, recipe, given, settings or [], out, device.value, resume, as_json
+        )
+        return
     made = _recipe(recipe, given, settings or [])
     if show_augmentations is not None:
         _show_augmentations(made, show_augmentations)
@@ -298,14 +319,8 @@ def finetune(
 def _recipe(file: Path | None, given: dict[str, Any], settings: list[str]) -> Recipe:
     """The recipe of the file with the options, then ``--set``, laid over it."""
     from embedsearch.training.recipe import Recipe
-    from embedsearch.training.recipe_files import changed, overridden, read_recipe
 
-    made = Recipe() if file is None else read_recipe(Recipe, file)
-    for name, value in given.items():
-        if value is not None:
-            plain = str(value) if isinstance(value, Path | StrEnum) else value
-            made = changed(made, name.split("."), plain, name)
-    return overridden(made, settings)
+    return task_training.recipe_of(Recipe, file, given, settings)
 
 
 def _run(recipe: Recipe, out: Path, device: DeviceChoice, resume: bool) -> Outcome:

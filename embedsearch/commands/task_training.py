@@ -1,0 +1,99 @@
+"""``finetune --task``: training what is no encoder. One module of ``training`` for each task."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import typer
+
+from embedsearch.commands.output import print_json
+
+INTERRUPTED = 130
+R = TypeVar("R")
+
+TASKS: dict[str, str] = {}
+"""By task, the module that has its ``Recipe``, a dataclass as in
+:mod:`embedsearch.training.recipe`, and its ``finetune`` (:class:`Finetune`)."""
+
+
+class Outcome(Protocol):
+    """What came of a run."""
+
+    def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
+        """Columns and rows for people."""
+        ...
+
+    def as_json(self) -> dict[str, Any]: ...
+
+
+class Finetune(Protocol):
+    """Trains by a recipe and writes what it made to the folder ``out``."""
+
+    def __call__(
+        self,
+        recipe: Any,
+        out: Path,
+        *,
+        device: str,
+        resume: bool,
+        progress: Any,
+        tell: Callable[[str], None],
+    ) -> Outcome: ...
+
+
+def finetune(
+    task: str,
+    file: Path | None,
+    given: dict[str, Any],
+    settings: Sequence[str],
+    out: Path | None,
+    device: str,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train by the recipe in ``file`` with the options and ``--set`` laid over it."""
+    from embedsearch.commands.progress import step_bar
+    from embedsearch.render.table import plain_table, show
+
+    module = import_module(TASKS[task])
+    recipe = recipe_of(module.Recipe, file, given, settings)
+    if out is None:
+        raise typer.BadParameter("name the folder to write: --out DIR")
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    train: Finetune = module.finetune
+    try:
+        with step_bar() as progress:
+            outcome = train(recipe, out, device=device, resume=resume, progress=progress, tell=tell)
+    except KeyboardInterrupt:
+        tell(f"Interrupted; go on with --resume --out {out}")
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        print_json(outcome.as_json())
+    else:
+        show(plain_table(*outcome.table()))
+        print(f"Written: {out}")
+
+
+def recipe_of(
+    type_: type[R], file: Path | None, given: dict[str, Any], settings: Sequence[str]
+) -> R:
+    """The recipe of the file with the options, then ``--set``, laid over it.
+
+    Raises :class:`~embedsearch.errors.DataError` for what the recipe has no place for.
+    """
+    from embedsearch.training.recipe_files import changed, overridden, read_recipe
+
+    made = type_() if file is None else read_recipe(type_, file)
+    for name, value in given.items():
+        if value is not None:
+            plain = str(value) if isinstance(value, Path | StrEnum) else value
+            made = changed(made, name.split("."), plain, name)
+    return overridden(made, settings)
