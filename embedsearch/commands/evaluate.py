@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     from embedsearch.encoders.base import Encoder
 
 
+class Half(StrEnum):
+    odd = "odd"
+    even = "even"
+
+
 class Task(StrEnum):
     captions = "captions"
     category = "category"
     copies = "copies"
+    detection = "detection"
     products = "products"
     robustness = "robustness"
 
@@ -44,6 +50,14 @@ def evaluate(
         typer.Option(
             "--distractors", metavar="DIR", help="copies: other pictures to find them among."
         ),
+    ] = None,
+    detector: Annotated[
+        str | None,
+        typer.Option("--detector", metavar="SPEC", help="detection: default the one in the box."),
+    ] = None,
+    half: Annotated[
+        Half | None,
+        typer.Option("--half", help="detection: only files whose name has such a SHA-1."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -70,17 +84,22 @@ def evaluate(
     robustness: how much of all this is left when pictures are covered, dark, bright, shaded,
     noisy, blurred or saved as bad JPEGs? Its ground truth is that of captions, category or copies.
 
+    detection: are the objects of photos found and named (a detector, not an encoder, is measured)?
+
     \b
     Examples:
       embedsearch evaluate captions captions/captions.jsonl
       embedsearch evaluate category category/meta.csv --json
       embedsearch evaluate copies copies/meta.csv --distractors captions/images
       embedsearch evaluate products products/
+      embedsearch evaluate detection detection/annotations.jsonl --detector yolo:model.onnx
       embedsearch evaluate robustness captions/captions.jsonl --sample 200 --out robustness.png
       embedsearch evaluate robustness category/meta.csv --encoder mini --encoder tuned/
     """
     if distractors is not None and task is not Task.copies:
         raise typer.BadParameter("--distractors belongs to: evaluate copies")
+    if (detector is not None or half is not None) and task is not Task.detection:
+        raise typer.BadParameter("--detector and --half belong to: evaluate detection")
     specs = list(dict.fromkeys(encoder or [settings.default_encoder()]))
     if task is Task.robustness:
         robustness.measure(
@@ -91,9 +110,12 @@ def evaluate(
         raise typer.BadParameter("--out, --sample, --seed, --workers: only for robustness")
     if len(specs) > 1:
         raise typer.BadParameter("Several --encoder: only for robustness")
-    from embedsearch.encoders import registry
+    if task is Task.detection:
+        measured = _detection(path, detector, half)
+    else:
+        from embedsearch.encoders import registry
 
-    measured = _measure(task, path, registry.load(specs[0]), distractors)
+        measured = _measure(task, path, registry.load(specs[0]), distractors)
     if as_json:
         print_json(measured)
         return
@@ -113,6 +135,15 @@ def _measure(task: Task, path: Path, encoder: Encoder, distractors: Path | None)
         Task.products: tasks.evaluate_products,
     }[task]
     return measure(path, encoder)
+
+
+def _detection(path: Path, spec: str | None, half: Half | None) -> dict[str, Any]:
+    from embedsearch.enrichers import registry
+    from embedsearch.training.evaluate import evaluate_detection
+
+    return evaluate_detection(
+        path, registry.load("detect", spec), half=None if half is None else half.value
+    )
 
 
 def _flat(tree: dict[str, Any], above: str = "") -> list[tuple[str, str]]:

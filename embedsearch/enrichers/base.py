@@ -46,3 +46,12 @@ class Segmenter(Enricher, Protocol):
         """Class of every pixel, shape (height, width): 0 is background, n is
         ``info.labels[n - 1]``."""
         ...
+
+
+@runtime_checkable
+class Detector(Enricher, Protocol):
+    """An enricher that can be asked for objects it is less sure of than it usually reports."""
+
+    def detect(self, picture: Pixels, threshold: float) -> tuple[Detection, ...]:
+        """Objects with at least this score, by falling score."""
+        ...

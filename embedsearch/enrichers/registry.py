@@ -3,6 +3,7 @@ what another package brings."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from typing import get_args
@@ -28,7 +29,7 @@ class Family:
     example: str
 
 
-FAMILIES: tuple[Family, ...] = ()
+FAMILIES: tuple[Family, ...] = (Family("detect", "yolo", "detect_onnx", "yolo:MODEL.onnx"),)
 
 DEFAULTS: dict[Stage, str] = {}
 """What a stage uses where nothing is named."""
@@ -42,7 +43,7 @@ def load(stage: Stage, spec: str | None = None, device: Device = "auto") -> Enri
     spec = spec or DEFAULTS.get(stage)
     if spec is None:
         raise EnricherError(f"There is nothing for --enrich {stage} in this version.")
-    prefix = spec.partition(":")[0]
+    prefix = re.split("[:?]", spec, maxsplit=1)[0]
     for family in FAMILIES:
         if (family.stage, family.prefix) == (stage, prefix):
             made: Enricher = import_module(f"{__package__}.{family.module}").load(spec, device)

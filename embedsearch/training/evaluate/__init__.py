@@ -1,8 +1,15 @@
-"""Measuring an encoder on pictures with ground truth: one module a task."""
+"""Measuring on pictures with ground truth: one module a task."""
 
 from embedsearch.training.evaluate.captions import evaluate_captions
 from embedsearch.training.evaluate.category import evaluate_category
 from embedsearch.training.evaluate.copies import evaluate_copies
+from embedsearch.training.evaluate.detection import evaluate_detection
 from embedsearch.training.evaluate.products import evaluate_products
 
-__all__ = ["evaluate_captions", "evaluate_category", "evaluate_copies", "evaluate_products"]
+__all__ = [
+    "evaluate_captions",
+    "evaluate_category",
+    "evaluate_copies",
+    "evaluate_detection",
+    "evaluate_products",
+]
