@@ -192,6 +192,37 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class StageReport:
+    """What one stage of enriching did in a run. Counts are pictures, but for objects and lines."""
+
+    stage: Stage
+    enricher: str
+    """Its id."""
+    looked_at: int = 0
+    copied: int = 0
+    """Pictures whose content had been looked at in another file."""
+    objects: int = 0
+    lines: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageCoverage:
+    """What an enricher has looked at. Counts are pictures that are there, but for objects and
+    lines."""
+
+    stage: Stage
+    enricher: str
+    """Its id."""
+    pictures: int
+    objects: int
+    lines: int
+    failed: int
+    """Pictures that could not be looked at in this stage."""
+
+
+@dataclass(frozen=True, slots=True)
 class IndexReport:
     """What one ``index`` run did. Counts are pictures."""
 
@@ -213,6 +244,8 @@ class IndexReport:
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     interrupted: bool = False
+    stages: tuple[StageReport, ...] = ()
+    """What enrichers did, stage by stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +266,8 @@ class IndexInfo:
     newer: dict[str, str] = field(default_factory=dict)
     """By the id of an encoder of the index, the id of what its spec names now, where that is newer
     weights that the index is not used with yet."""
+    stages: tuple[StageCoverage, ...] = ()
+    """What enrichers have looked at."""
 
 
 @dataclass(frozen=True, slots=True)

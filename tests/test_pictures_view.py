@@ -119,6 +119,7 @@ def test_the_columns_are_those_that_the_error_names(shelf: Shelf) -> None:
     assert named == [
         *("id", "path", "folder", "name", "size", "width", "height", "format"),
         *("taken_at", "modified_at", "exif", "cluster", "cluster_name", "tags"),
+        *("objects", "words", "duration"),
     ]
     for column in named:
         shelf.matching(f"{column} is not null")

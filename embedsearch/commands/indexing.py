@@ -7,7 +7,8 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from enum import StrEnum
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,12 +17,17 @@ import typer
 
 from embedsearch.commands import options
 from embedsearch.commands.output import print_json, say_newer
-from embedsearch.errors import EmbedSearchError
+from embedsearch.records import IndexReport, Stage
 
 if TYPE_CHECKING:
     from embedsearch.index import Index
 
 INTERRUPTED = 130
+
+
+class CropChoice(StrEnum):
+    box = "box"
+    masked = "masked"
 
 
 def index(
@@ -44,10 +50,25 @@ def index(
         str,
         typer.Option(
             "--enrich",
-            metavar="none|all|ocr,detect,segment",
-            help="What to find in the pictures beside their embedding.",
+            metavar="none|all|ocr,detect,segment,track",
+            help="What to find in the pictures, once they are embedded: words, objects, outlines, "
+            "things that move through videos. A number after a stage is that of its threads: "
+            "ocr:1,detect. Without PATH: in all pictures of the index.",
         ),
     ] = "none",
+    ocr: Annotated[
+        str | None, typer.Option("--ocr", metavar="SPEC", help="Who reads words.")
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option("--detector", metavar="SPEC", help="Who finds objects.")
+    ] = None,
+    segmenter: Annotated[
+        str | None, typer.Option("--segmenter", metavar="SPEC", help="Who finds outlines.")
+    ] = None,
+    crop: Annotated[
+        CropChoice,
+        typer.Option("--crop", help="Embed all in the box of an object, or its own pixels."),
+    ] = CropChoice.box,
     exclude: Annotated[
         list[str] | None,
         typer.Option("--exclude", metavar="GLOB", help="Leave out what matches; may be repeated."),
@@ -86,7 +107,8 @@ def index(
 
     Run it again whenever pictures were added, changed, moved or deleted: only what changed is
     read. Stopping it (Ctrl-C) keeps what is done; the next run goes on from there. Pictures that
-    cannot be used are named at the end and by: embedsearch info.
+    cannot be used are named at the end and by: embedsearch info. What --enrich finds is added after
+    the embeddings, so that search works meanwhile; it is looked for once in each picture.
 
     \b
     Examples:
@@ -94,6 +116,8 @@ def index(
       embedsearch index photos/ --index indexes/photos --exclude "*.gif"
       find /data -name "*.jpg" -print0 | embedsearch index -0
       embedsearch index ~/Pictures --encoder "mini?dim=64"
+      embedsearch index ~/Pictures --enrich all
+      embedsearch index --enrich ocr,detect
       embedsearch index --re-encode
       embedsearch index --from-clip-retrieval embeddings/ --encoder openclip:ViT-B-32/openai
     """
@@ -109,13 +133,9 @@ def index(
             "--re-encode is about all pictures of the index: no PATH, -0, --exclude, --force or "
             "--from-clip-retrieval."
         )
-    if not given and given_folder is None and not re_encode:
+    wanted = enrich.strip() not in ("none", "")
+    if not given and given_folder is None and not re_encode and not wanted:
         raise typer.BadParameter("Name at least one picture or folder, or give paths with -0.")
-    if enrich != "none":
-        raise EmbedSearchError(
-            f"--enrich {enrich}: this version has no detector, segmenter or OCR yet; "
-            "leave the option out, or say --enrich none."
-        )
     from embedsearch.commands.progress import bar
     from embedsearch.index import Index
 
@@ -132,8 +152,18 @@ def index(
             report = opened.add_embeddings(given_folder, **shared)
         elif re_encode:
             report = opened.re_encode(**shared)
-        else:
+        elif given:
             report = opened.add(*given, exclude=exclude or (), force=force, **shared)
+        else:
+            report = IndexReport()
+        if wanted and not report.interrupted:
+            specs: dict[Stage, str | None] = {
+                "ocr": ocr,
+                "detect": detector,
+                "segment": segmenter,
+            }
+            enriched = opened.enrich(enrich, *given, specs=specs, crop=crop.value, **shared)
+            report = _joined(report, enriched)
     if as_json:
         print_json(asdict(report))
     else:
@@ -148,6 +178,20 @@ def index(
                 _say_used(opened)
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _joined(report: IndexReport, enriched: IndexReport) -> IndexReport:
+    """What a run did to embeddings, and then found in the pictures."""
+    failures = (*report.failures, *enriched.failures)
+    known = {(one.path, one.stage): one for one in failures}
+    return replace(
+        report,
+        failures=tuple(known.values()),
+        failed=len({path for path, _ in known}),
+        warnings=(*report.warnings, *enriched.warnings),
+        stages=enriched.stages,
+        interrupted=enriched.interrupted,
+    )
 
 
 def _say_used(index: Index) -> None:

@@ -46,7 +46,8 @@ Where = Annotated[
         "--where",
         metavar="SQL-EXPR",
         help="Only pictures for which this SQL expression is true. Columns: path, folder, name, "
-        "size, width, height, format, taken_at, modified_at, exif, cluster, cluster_name, tags.",
+        "size, width, height, format, taken_at, modified_at, exif, cluster, cluster_name, tags, "
+        "objects (as JSON: objects ->> 'dog' >= 2), words, duration.",
     ),
 ]
 Encoder = Annotated[

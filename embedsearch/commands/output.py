@@ -50,7 +50,7 @@ def print_hits(
         write_hit_gallery(index, [("", hits)], title or str(query), html, query)
     if as_json:
         for hit in hits:
-            print_json(asdict(hit))
+            print_json(hit_json(hit))
     elif nul:
         print_paths(hit.path for hit in hits)
     elif not hits:
@@ -61,6 +61,15 @@ def print_hits(
         show(hits_table(hits))
     if html is not None:
         show_gallery(html, open_html)
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """A hit as JSON tells it; only a signal from a video has a ``time``."""
+    told = asdict(hit)
+    for signal in told["signals"]:
+        if signal["time"] is None:
+            del signal["time"]
+    return told
 
 
 def say_newer(index: Index, encoder: str | None = None) -> None:

@@ -10,6 +10,15 @@ from typing import Self
 
 from embedsearch.indexing.progress import Progress, Silent
 
+STAGES = {
+    "ocr": "reading words",
+    "detect": "finding objects",
+    "segment": "finding outlines",
+    "track": "following objects",
+    "objects": "encoding objects",
+}
+"""What the bar says of a stage."""
+
 
 def bar() -> AbstractContextManager[Progress]:
     """A bar where stderr is a terminal, else nothing (and rich is not even imported)."""
@@ -82,6 +91,9 @@ class _Bar:
 
     def begin(self, total: int) -> None:
         self._progress.reset(self._task, total=total, description="indexing", rate="")
+
+    def stage(self, name: str, total: int) -> None:
+        self._progress.reset(self._task, total=total, description=STAGES.get(name, name), rate="")
 
     def advance(self, done: int, failed: int) -> None:
         speed = self._progress.tasks[0].speed

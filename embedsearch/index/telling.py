@@ -26,6 +26,8 @@ class Telling(OpenedIndex):
 
     def info(self) -> IndexInfo:
         """What is in the index, what its last run did, and which pictures cannot be used."""
+        from embedsearch.store.findings import coverage
+
         catalogue = self._reader()
         with catalogue.snapshot():
             counts = catalogue.picture_counts()
@@ -43,6 +45,7 @@ class Telling(OpenedIndex):
                 last_run=catalogue.last_run(),
                 failures=tuple(catalogue.failures()),
                 newer=self._all_newer(catalogue),
+                stages=tuple(coverage(catalogue)),
             )
 
     def newer(self, encoder: str | None = None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -15,11 +15,15 @@ from embedsearch.records import (
     ForgottenEncoder,
     IndexReport,
     Problem,
+    Stage,
 )
 from embedsearch.settings import Device
 
 if TYPE_CHECKING:
+    from embedsearch.encoders.base import Encoder
+    from embedsearch.indexing.crops import Crop
     from embedsearch.indexing.progress import Progress
+    from embedsearch.store.ledger import Ledger
 
 
 class Writing(OpenedIndex):
@@ -75,8 +79,93 @@ class Writing(OpenedIndex):
                 progress=progress,
                 stop=stop,
             )
+            self._embed_objects(ledger, chosen, threads, progress, stop)
             warnings = (*fit.warnings, *report.warnings)
             return replace(report, derived=derived, warnings=warnings)
+
+    def enrich(
+        self,
+        stages: str = "all",
+        *paths: AnyPath,
+        specs: Mapping[Stage, str | None] | None = None,
+        crop: Crop = "box",
+        encoder: str | None = None,
+        device: Device = "auto",
+        workers: int | None = None,
+        wait_seconds: float = 0.0,
+        progress: Progress | None = None,
+        stop: Event | None = None,
+    ) -> IndexReport:
+        """Find words (``ocr``), objects (``detect``), outlines (``segment``) and what moves through
+        videos (``track``) in pictures of the index that these stages have not looked at yet: those
+        at or under ``paths``, or all.
+
+        ``stages`` is ``all``, or some of the four parted by commas; ``specs`` names who does them,
+        by default what is in the box. Objects are embedded with ``encoder``, by default the index's
+        first: all that lies in their box, or with ``crop`` ``masked`` only their own pixels, where
+        a mask is known. What other stages found is not touched.
+
+        Raises :class:`~embedsearch.errors.EnricherError`,
+        :class:`~embedsearch.errors.MissingExtraError` and
+        :class:`~embedsearch.errors.IndexLockedError`. A picture that cannot be looked at raises
+        nothing: it is in the report's ``failures``.
+        """
+        from embedsearch import __version__
+        from embedsearch.indexing import staging
+        from embedsearch.indexing.progress import Silent
+
+        wishes = staging.parse(stages, dict(specs or {}))
+        staging.check(wishes)
+        given = [os.path.abspath(os.fsencode(path)) for path in paths] or None
+        with self._writer(wait_seconds) as ledger:
+            chosen = self._encoder_to_add(ledger, encoder, device, None)
+            reports, warnings = staging.run_stages(
+                ledger,
+                chosen,
+                self.folder,
+                wishes,
+                given,
+                version=__version__,
+                crop=crop,
+                device=device,
+                workers=settings.workers(workers),
+                progress=progress or Silent(),
+                stop=stop or Event(),
+            )
+            self._embed_objects(ledger, chosen, settings.workers(workers), progress, stop, crop)
+            names = {report.stage for report in reports}
+            failures = tuple(one for one in ledger.failures() if one.stage in names)
+            return IndexReport(
+                failed=len(failures),
+                failures=failures,
+                warnings=warnings,
+                interrupted=stop is not None and stop.is_set(),
+                stages=reports,
+                seconds=sum(report.seconds for report in reports),
+            )
+
+    def _embed_objects(
+        self,
+        ledger: Ledger,
+        encoder: Encoder,
+        threads: int,
+        progress: Progress | None,
+        stop: Event | None,
+        crop: Crop = "box",
+    ) -> None:
+        """Objects found before the index had this encoder."""
+        from embedsearch.indexing.crops import embed_objects
+        from embedsearch.indexing.progress import Silent
+
+        embed_objects(
+            ledger,
+            encoder,
+            self.folder,
+            crop=crop,
+            workers=threads,
+            progress=progress or Silent(),
+            stop=stop or Event(),
+        )
 
     def re_encode(
         self,
@@ -120,6 +209,7 @@ class Writing(OpenedIndex):
                 progress=progress,
                 stop=stop,
             )
+            self._embed_objects(ledger, chosen, threads, progress, stop)
             warnings = (*fit.warnings, *report.warnings)
             return replace(report, derived=derived, warnings=warnings)
 

@@ -14,6 +14,9 @@ class Progress(Protocol):
     def begin(self, total: int) -> None:
         """So many pictures will be looked at."""
 
+    def stage(self, name: str, total: int) -> None:
+        """A stage of enriching begins, which will look at so many pictures."""
+
     def advance(self, done: int, failed: int) -> None:
         """So many of them are done by now, and so many of these cannot be used."""
 
@@ -27,6 +30,8 @@ class Silent:
     def scanned(self, files: int) -> None: ...
 
     def begin(self, total: int) -> None: ...
+
+    def stage(self, name: str, total: int) -> None: ...
 
     def advance(self, done: int, failed: int) -> None: ...
 

@@ -26,6 +26,7 @@ from embedsearch.records import (
     Model,
     Problem,
     Signal,
+    StageReport,
     Trial,
 )
 from embedsearch.render.names import printable
@@ -115,7 +116,11 @@ def index_summary(report: IndexReport) -> Group:
         count: int = getattr(report, name)
         style = "dim" if not count else "bold red" if name == "failed" else "bold"
         counts.add_row(Text(f"{count:,}", style), Text(name, "dim" if not count else ""))
-    parts: list[RenderableType] = [counts, Text(_pace(report), "dim")]
+    parts: list[RenderableType] = []
+    if report != IndexReport(stages=report.stages) or not report.stages:
+        parts += [counts, Text(_pace(report), "dim")]
+    if report.stages:
+        parts += [*([Text()] if parts else []), stages_table(report.stages)]
     if report.failures:
         parts += [Text(), *_failures(report.failures, max(report.failed, len(report.failures)))]
     parts += [Text(f"Warning: {printable(warning)}", "yellow") for warning in report.warnings]
@@ -124,6 +129,17 @@ def index_summary(report: IndexReport) -> Group:
             Text("Interrupted: what is done is kept; the same command goes on from there.", "bold")
         )
     return Group(*parts)
+
+
+def stages_table(reports: Sequence[StageReport]) -> Table:
+    """What each stage of enriching did in a run."""
+    columns = ("stage", "pictures", "copied", "objects", "lines", "failed", "seconds", "with")
+    table = _table(*columns, right=columns[1:-1])
+    for one in reports:
+        numbers = (one.looked_at, one.copied, one.objects, one.lines, one.failed)
+        counts = [f"{number:,}" for number in numbers]
+        table.add_row(one.stage, *counts, f"{one.seconds:.1f}", printable(one.enricher))
+    return table
 
 
 def info_panel(info: IndexInfo) -> Group:
@@ -151,6 +167,12 @@ def info_panel(info: IndexInfo) -> Group:
                 "yellow",
             ),
         )
+    for position, stage in enumerate(info.stages):
+        told = f"{stage.stage}: {stage.pictures:,} pictures, "
+        told += f"{stage.lines:,} lines" if stage.stage == "ocr" else f"{stage.objects:,} objects"
+        told += f", {stage.failed:,} failed" if stage.failed else ""
+        told += f" ({printable(stage.enricher)})"
+        facts.add_row("" if position else "found", Text(told))
     if info.last_run is not None:
         facts.add_row("last run", Text(printable(_last_run(info.last_run))))
     parts: list[RenderableType] = [facts]

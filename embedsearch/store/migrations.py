@@ -220,6 +220,7 @@ def m004_enrich(db: sqlite_utils.Database) -> None:
         alter table regions add column until real;
         alter table regions add column at real;        -- when the box was seen
         create index regions_by_label on regions (label) where label is not null;
+        create index regions_of_parts on regions (kind, id) where kind <> 'image';
         alter table images add column duration real;   -- of a video, seconds
         create table text_lines (
             id integer primary key,
@@ -262,5 +263,51 @@ def m004_enrich(db: sqlite_utils.Database) -> None:
         insert into failures_by_stage select path, name, stage, reason, run_id from failures;
         drop table failures;
         alter table failures_by_stage rename to failures;
+        drop view pictures;
+        create view pictures as
+            select
+                id,
+                path,
+                case when beside = '/' then '/' else rtrim(beside, '/') end as folder,
+                substr(path, length(beside) + 1) as name,
+                size, width, height, format, taken_at,
+                datetime(mtime_ns / 1000000000, 'unixepoch') as modified_at,
+                exif,
+                (
+                    select number from regions join cluster_members on region_id = regions.id
+                    where image_id = whole.id and kind = 'image'
+                ) as cluster,
+                (
+                    select clusters.name from regions
+                    join cluster_members on region_id = regions.id join clusters using (number)
+                    where image_id = whole.id and kind = 'image'
+                ) as cluster_name,
+                (select group_concat(tag, ', ') from tags where image_id = whole.id) as tags,
+                -- How many of what: {"dog": 2}. Where several enrichers look, the most one found.
+                (
+                    select json_group_object(label, most) from (
+                        select label, max(found) as most from (
+                            select label, count(*) as found from regions
+                            where image_id = whole.id and label is not null
+                            group by label, enricher
+                        ) group by label
+                    )
+                ) as objects,
+                (
+                    select group_concat(text, char(10)) from text_lines where image_id = whole.id
+                ) as words,
+                duration
+            from (
+                -- What is left of a path when all that is no slash is trimmed off its end.
+                select *, rtrim(path, replace(path, '/', '')) as beside from (
+                    select
+                        images.id as id,
+                        rtrim(roots.name, '/') || '/' || images.name as path,
+                        size, width, height, format, taken_at, mtime_ns, exif,
+                        duration
+                    from images join roots on roots.id = root_id
+                    where status = 'ok'
+                )
+            ) as whole;
         """
     )

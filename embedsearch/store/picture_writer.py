@@ -7,6 +7,7 @@ new one, so that a vector index lags exactly where its ids differ from the catal
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -141,6 +142,16 @@ class PictureWriter(Catalogue):
             (path, printable(path), stage, reason, run_id),
         )
 
+    def fail_stage(self, path: str, error: PictureError, run_id: int) -> None:
+        """Record that a stage of enriching failed on the picture at an absolute path."""
+        self.add_failure(os.fsencode(path), error.stage, error.reason, run_id)
+
+    def clear_failure_of_stage(self, path: str, stage: str) -> None:
+        """Drop the failure of one stage at an absolute path."""
+        self.connection.execute(
+            "delete from failures where path = ? and stage = ?", (os.fsencode(path), stage)
+        )
+
     def clear_failures(self, under: bytes) -> None:
         """Drop the failures at or under an absolute path."""
         self.connection.execute(f"delete from failures where {UNDER}", under_arguments(under))
@@ -225,7 +236,7 @@ class PictureWriter(Catalogue):
         encoder: StoredEncoder,
     ) -> None:
         """New content under this path, or the same looked at anew: a new region, and no trace of
-        the old one. What other encoders made of the same content is kept."""
+        the old one. What other encoders and enrichers made of the same content is kept."""
         exif = json.dumps(content.exif) if content.exif else None
         facts = (content.size, content.mtime_ns, content.hash, content.width, content.height)
         vectors = {encoder.key: vector}
@@ -233,7 +244,9 @@ class PictureWriter(Catalogue):
             image_id = int(own[0])
             if own[1:] == (content.size, content.hash):
                 vectors = self._vectors_of(image_id) | vectors
-            self._delete_regions(image_id)
+                self._delete_regions(image_id, and_findings=False)
+            else:
+                self._delete_regions(image_id)
             self.connection.execute(
                 "update images set size = ?, mtime_ns = ?, hash = ?, width = ?, height = ?, "
                 "format = ?, taken_at = ?, exif = ?, status = 'ok' where id = ?",
@@ -311,54 +324,69 @@ class PictureWriter(Catalogue):
             "taken_at, exif, 'ok' from images where id = ?",
             (root.id, path, printable(path), content.mtime_ns, twin_id),
         )
-        image_id = cursor.lastrowid
+        image_id = int(cursor.lastrowid or 0)
         regions = self.connection.execute(
             "select id from regions where image_id = ? order by id", (twin_id,)
         ).fetchall()
         for (region_id,) in regions:
-            cursor = self.connection.execute(
-                "insert into regions (image_id, kind, x, y, w, h, label, score, mask, enricher, "
-                "start, until, at) select ?, kind, x, y, w, h, label, score, mask, enricher, "
-                "start, until, at from regions where id = ?",
-                (image_id, region_id),
-            )
-            self.connection.execute(
-                "insert into embeddings (region_id, encoder, vector) "
-                "select ?, encoder, vector from embeddings where region_id = ?",
-                (cursor.lastrowid, region_id),
-            )
+            self.copy_region(region_id, image_id)
         self.connection.execute(
             "insert into tags (image_id, tag, score) "
             "select ?, tag, score from tags where image_id = ? and score is not null",
             (image_id, twin_id),
         )
-        self.connection.execute(
-            "insert into text_lines (image_id, enricher, x, y, w, h, quad, text, confidence, at) "
-            "select ?, enricher, x, y, w, h, quad, text, confidence, at from text_lines "
-            "where image_id = ? order by id",
-            (image_id, twin_id),
-        )
+        self.copy_lines(twin_id, image_id)
         self.connection.execute(
             "insert into enriched (image_id, stage, enricher) "
             "select ?, stage, enricher from enriched where image_id = ?",
             (image_id, twin_id),
         )
-        self._touch_encoders_of(int(image_id or 0))
+        self.touch_encoders_of(image_id)
+
+    def copy_region(self, region_id: int, image_id: int) -> None:
+        """Give a picture a region of another of the same content, with its embeddings. Inside a
+        transaction."""
+        cursor = self.connection.execute(
+            "insert into regions (image_id, kind, x, y, w, h, label, score, mask, enricher, "
+            "start, until, at) select ?, kind, x, y, w, h, label, score, mask, enricher, "
+            "start, until, at from regions where id = ?",
+            (image_id, region_id),
+        )
+        self.connection.execute(
+            "insert into embeddings (region_id, encoder, vector) "
+            "select ?, encoder, vector from embeddings where region_id = ?",
+            (cursor.lastrowid, region_id),
+        )
+        self.touch_encoders_of(image_id)
+
+    def copy_lines(self, source: int, image_id: int, enricher: int | None = None) -> None:
+        """Give a picture the lines of text of another of the same content, or those that one
+        enricher read. Inside a transaction."""
+        self.connection.execute(
+            "insert into text_lines (image_id, enricher, x, y, w, h, quad, text, confidence, at) "
+            "select ?, enricher, x, y, w, h, quad, text, confidence, at from text_lines "
+            "where image_id = ? and enricher = ifnull(?, enricher) order by id",
+            (image_id, source, enricher),
+        )
 
     def _delete_image(self, image_id: int) -> None:
         self._delete_regions(image_id)
         self.connection.execute("delete from images where id = ?", (image_id,))
 
-    def _delete_regions(self, image_id: int) -> None:
-        """All that was made of the content of a picture; tags that a person gave stay."""
-        self._touch_encoders_of(image_id)
-        for table in ("regions", "text_lines", "enriched"):
-            self.connection.execute(f"delete from {table} where image_id = ?", (image_id,))
+    def _delete_regions(self, image_id: int, *, and_findings: bool = True) -> None:
+        """All that was made of the content of a picture, or all but what enrichers found in it;
+        tags that a person gave stay."""
+        self.touch_encoders_of(image_id)
+        of_none = "" if and_findings else " and enricher is null"
+        self.connection.execute(f"delete from regions where image_id = ?{of_none}", (image_id,))
         self.connection.execute(
             "delete from tags where image_id = ? and score is not null", (image_id,)
         )
+        for table in ("text_lines", "enriched") if and_findings else ():
+            self.connection.execute(f"delete from {table} where image_id = ?", (image_id,))
 
-    def _touch_encoders_of(self, image_id: int) -> None:
+    def touch_encoders_of(self, image_id: int) -> None:
+        """The embeddings of a picture are about to change, or did, in this transaction."""
         rows = self.connection.execute(
             "select distinct encoder from embeddings join regions on regions.id = region_id "
             "where image_id = ?",

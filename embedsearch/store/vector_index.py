@@ -79,14 +79,55 @@ class VectorIndex:
             scores = np.concatenate([scores, np.vecdot(self._extra_rows[extra], query)])
         return best(ids, scores, k)
 
+    def search_apart(
+        self,
+        query: Vector,
+        k: int,
+        parts: Ids,
+        *,
+        allowed: Ids | None = None,
+        excluded: Ids | None = None,
+    ) -> tuple[tuple[Ids, Vector], tuple[Ids, Vector]]:
+        """Two answers of :meth:`search`: the ``k`` best regions that are not among ``parts``, and
+        the ``k`` best of ``parts``. ``parts`` is ascending."""
+        stale = self._stale if excluded is None else np.union1d(self._stale, excluded)
+        of_parts = parts if allowed is None else np.intersect1d(parts, allowed)
+        if self._scans():
+            self._searches += 1
+            ids, scores = self._all_scores(query)
+            keep = _masked(ids, allowed, stale)
+            ids, scores = ids[keep], scores[keep]
+            is_part = np.isin(ids, parts)
+            return best(ids[~is_part], scores[~is_part], k), best(ids[is_part], scores[is_part], k)
+        apart = np.union1d(stale, parts)
+        return (
+            self.search(query, k, allowed=allowed, excluded=apart),
+            self.search(query, k, allowed=of_parts, excluded=excluded),
+        )
+
+    def _scans(self) -> bool:
+        """Whether the next search is one over all rows in numpy, or there is nothing to search."""
+        if self._file is None:
+            return True
+        trailer = self._file.trailer
+        return self._searches == 0 and trailer.count * trailer.dim <= SCAN_LIMIT
+
+    def _all_scores(self, query: Vector) -> tuple[Ids, Vector]:
+        """Ids and cosines of all rows, those of the file and those that it lacks."""
+        ids, scores = self._extra_ids, np.vecdot(self._extra_rows, query)
+        if self._file is not None:
+            ids = np.concatenate([self._file.ids(), ids])
+            scores = np.concatenate([self._file.scores(query), scores])
+        return ids, scores
+
     def _search_file(
         self, query: Vector, k: int, allowed: Ids | None, excluded: Ids
     ) -> tuple[Ids, Vector]:
         if self._file is None:
             return np.empty(0, np.int64), np.empty(0, np.float32)
+        scans = self._scans()
         self._searches += 1
-        trailer = self._file.trailer
-        if self._searches == 1 and trailer.count * trailer.dim <= SCAN_LIMIT:
+        if scans:
             ids, scores = self._file.ids(), self._file.scores(query)
             if allowed is not None or len(excluded):
                 keep = _masked(ids, allowed, excluded)
