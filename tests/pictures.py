@@ -435,7 +435,9 @@ BAD: tuple[Bad, ...] = (
     _written("text.jpg", lambda: b"Dear diary,\nno picture today.\n", "looks like text"),
     _written("zeros.jpg", lambda: bytes(5000), "zeros"),
     _written("noise.png", lambda: np.random.default_rng(0).bytes(5000), "none of the formats"),
-    _written("film.heic", lambda: b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(99), "film"),
+    _written(
+        "film.heic", lambda: b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(99), "MP4 is damaged"
+    ),
     _written("header only.jpg", lambda: b"\xff\xd8\xff\xe0", "cut short|damaged"),
     _written("header only.png", lambda: b"\x89PNG\r\n\x1a\n", "cut short|damaged"),
     _truncated("jpg", "JPEG"),

@@ -12,6 +12,7 @@ from embedsearch.errors import PictureError
 from embedsearch.explore.perceptual import SIDE, View
 from embedsearch.explore.quality import MEASURED_SIDE, Quality, quality
 from embedsearch.images.decode import decode
+from embedsearch.images.files import status
 from embedsearch.records import Failure, Image
 
 VIEWS_KEPT = 32_768
@@ -89,12 +90,11 @@ class OpenedPictures:
         if image.id in self.failures:
             return None
         try:
-            status = os.stat(image.path)
+            if status(image.path) == (image.size, image.mtime_ns):
+                return os.stat(image.path)
         except OSError:
             reason = "it is not there (any more)"
         else:
-            if (status.st_size, status.st_mtime_ns) == (image.size, image.mtime_ns):
-                return status
             reason = "it changed since it was indexed; run embedsearch index"
         self.failures[image.id] = Failure(image.path, "read", reason)
         return None

@@ -23,7 +23,7 @@ from embedsearch.errors import EmbedSearchError, PictureError
 from embedsearch.images.colour import averageable, to_srgb
 from embedsearch.images.exif import read_exif
 from embedsearch.images.files import FileBytes, content_hash, explain, read
-from embedsearch.images.formats import HEAD, cut_short, opener, sniff
+from embedsearch.images.formats import HEAD, VIDEOS, cut_short, opener, sniff
 
 __all__ = ["DEFAULT_MAX_PIXELS", "Decoded", "FileBytes", "content_hash", "decode", "read"]
 
@@ -77,7 +77,8 @@ def decode(source: Source, at_least: int) -> Decoded:
     ``source`` is the path of a file, a file from :func:`read`, a Pillow image, or an upright sRGB
     array: uint8 of shape (H, W), (H, W, 3) or (H, W, 4). When the original is larger than
     ``at_least``, the shorter side of the result is less than twice that. Nothing is enlarged. Of
-    an animation or a file of several pages the first is taken.
+    an animation or a file of several pages the first is taken, of a video the first frame that
+    shows something.
 
     Raises :class:`~embedsearch.errors.PictureError` for whatever cannot be shown.
     """
@@ -98,10 +99,14 @@ def decode(source: Source, at_least: int) -> Decoded:
 
 
 def _decode_file(file: FileBytes, at_least: int) -> Decoded:
+    if file.frames is not None:
+        return _decode_video(file, at_least)
     with file.open() as stream:
         head = stream.read(HEAD)
         stream.seek(0)
         name = sniff(head)
+        if name in VIDEOS:
+            return _decode_video(file, at_least)
         try:
             image = opener(name)(stream, "")
             return _decode_image(image, image.format, at_least)
@@ -111,6 +116,13 @@ def _decode_file(file: FileBytes, at_least: int) -> Decoded:
             if cut_short(name, head, file.size):
                 raise _explained(EOFError(), name) from fault
             raise _explained(fault, name) from fault
+
+
+def _decode_video(file: FileBytes, at_least: int) -> Decoded:
+    from embedsearch.images.video import decoded_video
+
+    pixels, about = decoded_video(file, at_least)
+    return Decoded(pixels, **about)
 
 
 def _decode_image(image: Image.Image, name: str | None, at_least: int) -> Decoded:
@@ -157,7 +169,7 @@ def _room_for(image: Image.Image, full_size: tuple[int, int]) -> AbstractContext
     """
     scaled = isinstance(image, JpegImagePlugin.JpegImageFile) and "progressive" not in image.info
     held = math.prod(image.size if scaled else full_size)
-    most = _max_pixels()
+    most = max_pixels()
     if held > most:
         raise PictureError(
             "decode",
@@ -186,7 +198,8 @@ def _return_freed_memory() -> None:
         trim(0)
 
 
-def _max_pixels() -> int:
+def max_pixels() -> int:
+    """The most pixels of one picture that may be held in memory."""
     said = os.environ.get(MAX_PIXELS_VARIABLE)
     if not said:
         return DEFAULT_MAX_PIXELS

@@ -12,6 +12,7 @@ from typing import IO
 import xxhash
 
 from embedsearch.errors import PictureError
+from embedsearch.images.frame_folder import FrameFolder, frame_folder
 
 LARGE_FILE = 256 * 1024 * 1024
 """Files over this many bytes are not held in memory; they are hashed by samples."""
@@ -39,6 +40,8 @@ class FileBytes:
     """All of it; ``None`` for a file over :data:`LARGE_FILE`, which is read as it is decoded."""
     samples: bytes = field(default=b"", repr=False)
     """Start, middle and end of a large file, one after another; empty for others."""
+    frames: FrameFolder | None = None
+    """For a folder that is a video; its pictures are read one by one."""
 
     def open(self) -> IO[bytes]:
         """A stream over the bytes; a large file is opened again."""
@@ -51,7 +54,7 @@ class FileBytes:
 
 
 def read(path: bytes | str | os.PathLike[str]) -> FileBytes:
-    """Read a regular file, following links to it.
+    """Read a regular file, following links to it, or look at a folder of frames.
 
     Raises :class:`~embedsearch.errors.PictureError` of stage ``"read"`` when it is missing, may
     not be read, is empty, is no regular file (a named pipe is not waited for), or changes while
@@ -59,6 +62,8 @@ def read(path: bytes | str | os.PathLike[str]) -> FileBytes:
     """
     path = os.fsencode(path)
     try:
+        if (frames := frame_folder(path)) is not None:
+            return FileBytes(path, frames.size, frames.mtime_ns, None, frames=frames)
         with _open(path) as stream:
             before = os.fstat(stream.fileno())
             if before.st_size > LARGE_FILE:
@@ -81,11 +86,28 @@ def read(path: bytes | str | os.PathLike[str]) -> FileBytes:
 def content_hash(file: FileBytes) -> str:
     """XXH3-128 of the content, 32 hex digits; over :data:`LARGE_FILE` of size and samples.
 
-    It tells copies apart from new pictures; it does not resist someone who makes collisions.
+    It tells copies apart from new pictures; it does not resist someone who makes collisions. The
+    frames of a folder are read for it: that may raise :class:`~embedsearch.errors.PictureError`.
     """
+    if file.frames is not None:
+        whole = xxhash.xxh3_128(repr(file.frames.rate).encode())
+        for frame in file.frames.paths():
+            whole.update(content_hash(read(frame)).encode())
+        return whole.hexdigest()
     if file.data is not None:
         return xxhash.xxh3_128_hexdigest(file.data)
     return xxhash.xxh3_128_hexdigest(file.size.to_bytes(8, "little") + file.samples)
+
+
+def status(path: bytes | str | os.PathLike[str]) -> tuple[int, int]:
+    """Size and mtime_ns of a file, or of a folder that is a video, as the catalogue keeps them.
+
+    Raises :class:`OSError`.
+    """
+    if (frames := frame_folder(os.fsencode(path))) is not None:
+        return frames.size, frames.mtime_ns
+    told = os.stat(path)
+    return told.st_size, told.st_mtime_ns
 
 
 def explain(fault: OSError) -> str:

@@ -16,6 +16,7 @@ HEAD = 64
 """Bytes from the start of a file that :func:`sniff` wants."""
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+VIDEOS = ("MP4", "MOV", "MKV", "WebM")
 
 _STARTS = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -28,14 +29,19 @@ _STARTS = (
     (b"II+\0", "TIFF"),  # BigTIFF
     (b"MM\0+", "TIFF"),
 )
+_EBML = b"\x1aE\xdf\xa3"
+"""What Matroska begins with; WebM is the kind of it that says so."""
+_OLD_QUICKTIME = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip"})
+"""First boxes of films from before they named a brand."""
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
+_OTHER_BRANDS = {b"M4A ": "sound", b"M4B ": "sound", b"crx ": "a camera's raw picture"}
 
 
 def sniff(head: bytes) -> str:
-    """The format, one of :data:`FORMATS`, of a file that starts with ``head``.
+    """The format, one of :data:`FORMATS` or :data:`VIDEOS`, of a file that starts with ``head``.
 
     Raises :class:`~embedsearch.errors.PictureError` saying what the file is instead.
     """
@@ -46,6 +52,10 @@ def sniff(head: bytes) -> str:
         return "WebP"
     if head[4:8] == b"ftyp":
         return _sniff_iso_media(head)
+    if head.startswith(_EBML):
+        return "WebM" if b"webm" in head else "MKV"
+    if head[4:8] in _OLD_QUICKTIME:
+        return "MOV"
     raise PictureError("decode", f"it is not a picture: {_looks_like(head)}")
 
 
@@ -103,7 +113,9 @@ def _sniff_iso_media(head: bytes) -> str:
         return "AVIF"
     if brands & _HEIF_BRANDS:
         return "HEIF"
-    raise PictureError("decode", "it is not a picture: it looks like a film")
+    if other := _OTHER_BRANDS.get(head[8:12]):
+        raise PictureError("decode", f"it is not a picture: it looks like {other}")
+    return "MOV" if b"qt  " in brands else "MP4"
 
 
 def _looks_like(head: bytes) -> str:
@@ -115,4 +127,4 @@ def _looks_like(head: bytes) -> str:
         text = head[: fault.start].decode("utf-8") if fault.start > len(head) - 4 else ""
     if text and all(letter.isprintable() or letter.isspace() for letter in text):
         return "it looks like text"
-    return f"it is in none of the formats {', '.join(FORMATS)}"
+    return f"it is in none of the formats {', '.join(FORMATS + VIDEOS)}"

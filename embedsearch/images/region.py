@@ -7,15 +7,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.images.decode import Decoded, decode
-from embedsearch.images.files import FileBytes
+from embedsearch.images.decode import Decoded, Source, decode
 from embedsearch.records import Box
 
 
-def region_pixels(file: FileBytes, whole: Decoded, box: Box, at_least: float) -> NDArray[np.uint8]:
+def region_pixels(source: Source, whole: Decoded, box: Box, at_least: float) -> NDArray[np.uint8]:
     """The part ``box`` of a picture: uint8 (h, w, 3), h and w of at least 1.
 
-    ``whole`` is ``file`` as it was decoded before, and ``box`` lies inside it. Where the shorter
+    ``whole`` is ``source`` as it was decoded before, and ``box`` lies inside it. Where the shorter
     side of the part would have less than ``at_least`` pixels, and the picture has more of them,
     it is decoded again. Raises :class:`~embedsearch.errors.PictureError` where that fails.
     """
@@ -23,7 +22,7 @@ def region_pixels(file: FileBytes, whole: Decoded, box: Box, at_least: float) ->
     shorter = min(whole.width, whole.height)
     needed = math.ceil(min(shorter * at_least / min(width, height), shorter))
     if needed > min(whole.pixels.shape[:2]):
-        whole = decode(file, needed)
+        whole = decode(source, needed)
     rows, columns = whole.pixels.shape[:2]
     across, down = columns / whole.width, rows / whole.height
     first_column = min(math.floor(left * across), columns - 1)

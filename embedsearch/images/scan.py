@@ -11,13 +11,16 @@ from typing import NamedTuple
 
 from embedsearch.images.exclude import Exclude
 from embedsearch.images.files import explain, no_picture
+from embedsearch.images.frame_folder import MARK, frame_folder
 
 EXTENSIONS = frozenset(
     b"jpg jpeg jpe jfif mpo png apng webp gif bmp dib tif tiff "
-    b"avif avifs heic heics heif heifs hif".split()
+    b"avif avifs heic heics heif heifs hif "
+    b"mp4 m4v mov mkv webm".split()
 )
 """Names with these after their last dot, in any case, are looked at. What they hold decides the
-format later."""
+format later. Without such a name, a folder of frames is found too, see
+:mod:`~embedsearch.images.frame_folder`."""
 
 _INDEX_FILES = {b"catalogue.db", b"index.lock"}
 """A folder that holds both is an index of ours; its thumbnails are nobody's pictures."""
@@ -25,7 +28,7 @@ _DOT = ord(".")
 
 
 class ScannedFile(NamedTuple):
-    """A file that may be a picture."""
+    """A file that may be a picture or a video, or a folder of frames."""
 
     path: bytes
     """Relative to the folder that was scanned."""
@@ -59,10 +62,13 @@ def scan(
     excluded = Exclude(exclude)
     try:
         status = os.stat(path)
+        frames = frame_folder(path)
     except OSError as fault:
         on_failure(path, explain(fault))
         return
-    if stat.S_ISDIR(status.st_mode):
+    if frames is not None:
+        yield ScannedFile(os.path.basename(path), frames.size, frames.mtime_ns)
+    elif stat.S_ISDIR(status.st_mode):
         yield from _Walk(path, excluded, _identities(skip), on_failure).files()
     elif stat.S_ISREG(status.st_mode):
         yield ScannedFile(os.path.basename(path), status.st_size, status.st_mtime_ns)
@@ -83,6 +89,8 @@ class _Names(NamedTuple):
     pictures: list[bytes]
     folders: list[bytes]
     links: list[bytes]
+    marked: bool = False
+    """Whether the file is there that makes a folder of frames a video."""
 
 
 class _Walk:
@@ -125,9 +133,13 @@ class _Walk:
         self._entered.add(identity)
         try:
             names = self._names(prefix)
+            frames = frame_folder(self._root + prefix) if names.marked else None
         except OSError as fault:
             self._on_failure((self._root + prefix).rstrip(b"/"), explain(fault))
             return
+        if frames is not None:
+            yield ScannedFile(prefix.rstrip(b"/"), frames.size, frames.mtime_ns)
+            names.pictures.clear()
         below = names.folders
         # Each file is asked for by the descriptor of its folder: quicker than by its whole path.
         for name in names.pictures:
@@ -152,7 +164,7 @@ class _Walk:
     def _names(self, prefix: bytes) -> _Names:
         """What is of interest in a folder; names only, as a million entries would be heavy."""
         names = _Names([], [], [])
-        index_files = 0
+        index_files, marked = 0, False
         excluded = self._excluded if self._excluded else None
         with os.scandir(self._root + prefix) as entries:
             for entry in entries:
@@ -163,6 +175,8 @@ class _Walk:
                 is_picture = dot > 0 and name[dot + 1 :].lower() in EXTENSIONS
                 if not is_picture and name in _INDEX_FILES:
                     index_files += 1
+                elif name == MARK:
+                    marked = True
                 elif excluded is not None and excluded(prefix + name):
                     continue
                 elif is_picture:
@@ -174,7 +188,7 @@ class _Walk:
         if index_files == len(_INDEX_FILES):
             return _Names([], [], [])
         names.pictures.sort()
-        return names
+        return names._replace(marked=marked)
 
     def _follow(self, folder: int, prefix: bytes, links: list[bytes]) -> None:
         """Note the links that lead to folders, and report those that lead nowhere."""

@@ -1,8 +1,9 @@
-"""Small JPEGs of pictures, or of regions of them, for galleries and pages."""
+"""Small JPEGs of pictures and frames of videos, or of regions of them, for galleries and pages."""
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from embedsearch.errors import PictureError
-from embedsearch.images.decode import Decoded, decode
-from embedsearch.images.files import FileBytes, content_hash, read
+from embedsearch.images.decode import Decoded, Source, decode
+from embedsearch.images.files import FileBytes, content_hash, read, status
 from embedsearch.images.region import region_pixels
 from embedsearch.records import Image as IndexedImage
 
@@ -31,9 +32,11 @@ def thumbnail(
     size: int = SIZE,
     *,
     box: Box | None = None,
+    at: float | None = None,
     quality: int = QUALITY,
 ) -> bytes:
-    """A JPEG of the upright picture, or of the region ``box`` of it, for one who looks.
+    """A JPEG of the upright picture, or of the region ``box`` of it, for one who looks. Of a video
+    it shows the frame ``at`` seconds from the beginning, by default the first that shows something.
 
     Its longer side is ``size`` pixels, or less where there are no more: nothing is enlarged. A box
     that reaches over the edge is cut at the edge.
@@ -42,15 +45,25 @@ def thumbnail(
     lies outside it.
     """
     file = picture if isinstance(picture, FileBytes) else read(picture)
-    decoded = decode(file, size)
-    small = Image.fromarray(decoded.pixels) if box is None else _region(file, decoded, box, size)
+    source = file if at is None else _frame(file, at, None if box else size)
+    decoded = decode(source, size)
+    small = Image.fromarray(decoded.pixels) if box is None else _region(source, decoded, box, size)
     small.thumbnail((size, size), Image.Resampling.LANCZOS)
     stream = BytesIO()
     small.save(stream, "JPEG", quality=quality)
     return stream.getvalue()
 
 
-def _region(file: FileBytes, decoded: Decoded, box: Box, size: int) -> Image.Image:
+def _frame(file: FileBytes, at: float, at_least: int | None) -> Source:
+    """A frame of a video, all of its pixels or ``at_least`` so many; a picture as it is."""
+    from embedsearch.images.video import frame_at, is_video
+
+    if not is_video(file):
+        return file
+    return frame_at(file, at, at_least or sys.maxsize)
+
+
+def _region(source: Source, decoded: Decoded, box: Box, size: int) -> Image.Image:
     """The part ``box`` of a picture, with ``size`` pixels or more where it has as many."""
     left, top = max(box[0], 0.0), max(box[1], 0.0)
     right = min(box[0] + box[2], decoded.width)
@@ -63,7 +76,7 @@ def _region(file: FileBytes, decoded: Decoded, box: Box, size: int) -> Image.Ima
         )
     width, height = right - left, bottom - top
     shorter_side = size * min(width, height) / max(width, height)
-    return Image.fromarray(region_pixels(file, decoded, (left, top, width, height), shorter_side))
+    return Image.fromarray(region_pixels(source, decoded, (left, top, width, height), shorter_side))
 
 
 class Thumbnails:
@@ -76,37 +89,45 @@ class Thumbnails:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def get(self, path: bytes | str | Path, size: int = SIZE, *, box: Box | None = None) -> bytes:
+    def get(
+        self,
+        path: bytes | str | Path,
+        size: int = SIZE,
+        *,
+        box: Box | None = None,
+        at: float | None = None,
+    ) -> bytes:
         """As :func:`thumbnail`, from the folder if it is there."""
         file = read(path)
         if self._folder is None:
-            return thumbnail(file, size, box=box)
-        kept = self._folder / _name(content_hash(file), size, box)
+            return thumbnail(file, size, box=box, at=at)
+        kept = self._folder / _name(content_hash(file), size, box, at)
         if (small := _whole(kept)) is not None:
             return small
-        small = thumbnail(file, size, box=box)
+        small = thumbnail(file, size, box=box, at=at)
         with suppress(OSError):
             _write(kept, small)
         return small
 
-    def of(self, image: IndexedImage, size: int = SIZE) -> bytes:
+    def of(self, image: IndexedImage, size: int = SIZE, *, at: float | None = None) -> bytes:
         """As :meth:`get`, of a picture of the index: while its file is as it was indexed, one whose
         thumbnail is kept is not read."""
         if self._folder is not None:
             with suppress(OSError):
-                status = os.stat(image.path)
-                if (status.st_size, status.st_mtime_ns) == (image.size, image.mtime_ns):
-                    small = self.kept(image, size)
+                if status(image.path) == (image.size, image.mtime_ns):
+                    small = self.kept(image, size, at=at)
                     if small is not None:
                         return small
-        return self.get(image.path, size)
+        return self.get(image.path, size, at=at)
 
-    def kept(self, image: IndexedImage, size: int = SIZE) -> bytes | None:
+    def kept(
+        self, image: IndexedImage, size: int = SIZE, *, at: float | None = None
+    ) -> bytes | None:
         """The thumbnail that was kept of a picture as it was indexed, be its file there or not;
         None where nobody looked at it before."""
-        return (
-            None if self._folder is None else _whole(self._folder / _name(image.hash, size, None))
-        )
+        if self._folder is None:
+            return None
+        return _whole(self._folder / _name(image.hash, size, None, at))
 
 
 def _whole(kept: Path) -> bytes | None:
@@ -118,9 +139,10 @@ def _whole(kept: Path) -> bytes | None:
     return None
 
 
-def _name(content: str, size: int, box: Box | None) -> Path:
+def _name(content: str, size: int, box: Box | None, at: float | None) -> Path:
     region = "" if box is None else "-" + "_".join(f"{side:g}" for side in box)
-    return Path(content[:2]) / f"{content}-{size}{region}.jpg"
+    time = "" if at is None else f"-at{at:.3f}"
+    return Path(content[:2]) / f"{content}-{size}{region}{time}.jpg"
 
 
 def _write(path: Path, data: bytes) -> None:

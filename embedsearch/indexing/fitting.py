@@ -19,6 +19,7 @@ from embedsearch.encoders.base import Embeddings, Encoder
 from embedsearch.encoders.compound import Compound, ReducedEncoder, best_axes
 from embedsearch.errors import DataError, EncoderError, PictureError
 from embedsearch.images.decode import decode
+from embedsearch.images.frame_folder import is_one
 from embedsearch.images.scan import scan
 from embedsearch.indexing.progress import Progress, Silent
 from embedsearch.store.catalogue import StoredEncoder
@@ -115,7 +116,7 @@ class Fitting:
             absolute = os.path.abspath(path)
             if not os.path.lexists(absolute) and not self.ledger.knows_under(absolute):
                 raise DataError(f"There is no file or folder {os.fsdecode(absolute)}.")
-            folder = absolute if os.path.isdir(absolute) else os.path.dirname(absolute)
+            folder = os.path.dirname(absolute) if is_one(absolute) else absolute
             ignored: Callable[[bytes, str], None] = lambda path, reason: None  # noqa: E731
             for file in scan(absolute, exclude=self.exclude, skip=own, on_failure=ignored):
                 yield os.path.join(folder, file.path)

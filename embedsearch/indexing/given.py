@@ -18,7 +18,7 @@ import numpy as np
 from embedsearch.encoders.base import Encoder
 from embedsearch.errors import EncoderError, PictureError
 from embedsearch.images.decode import decode
-from embedsearch.images.files import content_hash, read
+from embedsearch.images.files import content_hash, read, status
 from embedsearch.indexing import scopes
 from embedsearch.indexing.clip_retrieval import ClipRetrievalFolder, GivenRow
 from embedsearch.indexing.progress import Progress
@@ -118,12 +118,11 @@ class GivenRun:
 
     def _is_current(self, row: GivenRow, root: Root) -> bool:
         try:
-            status = os.stat(row.path)
+            size, mtime_ns = status(row.path)
         except OSError:
             return False  # reading it will say why
-        return self._ledger.is_current(
-            root, root.relative(row.path), status.st_size, status.st_mtime_ns, self._stored
-        )
+        path = root.relative(row.path)
+        return self._ledger.is_current(root, path, size, mtime_ns, self._stored)
 
     def _look(self, row: GivenRow, root: Root | None) -> _Looked:
         try:

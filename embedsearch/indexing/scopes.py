@@ -7,6 +7,7 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass, replace
 
 from embedsearch.errors import DataError
+from embedsearch.images.frame_folder import is_one
 from embedsearch.store.catalogue import Root, is_inside
 from embedsearch.store.ledger import Ledger
 from embedsearch.store.scan_plan import Scope
@@ -35,7 +36,7 @@ def resolve(ledger: Ledger, paths: Iterable[bytes]) -> Resolved:
     absolute = [path for path in absolute if not _covered(path, given)]
     # All roots first: a later path may fold the root of an earlier one into its own.
     for path in absolute:
-        folder = path if os.path.isdir(path) else os.path.dirname(path)
+        folder = os.path.dirname(path) if is_one(path) else path
         if _root_of(ledger, path) is None:
             ledger.add_root(folder, os.stat(folder).st_dev)
     scopes = []
@@ -67,7 +68,7 @@ def is_gone(root: Root, path: bytes) -> bool:
 
 def _judge(root: Root, path: bytes) -> tuple[Scope, str | None]:
     below = root.relative(path)
-    single_file = os.path.lexists(path) and not os.path.isdir(path)
+    single_file = os.path.lexists(path) and is_one(path)
     warning = None if single_file else _distrust(root)
     return Scope(root, below, trusted=warning is None, single_file=single_file), warning
 
@@ -93,8 +94,11 @@ def _distrust(root: Root) -> str | None:
 
 
 def _root_of(ledger: Ledger, path: bytes) -> Root | None:
+    """The root that holds ``path``, or is it. A folder of frames is held by one above it, like a
+    file."""
+    held = os.path.isdir(path) and is_one(path)
     for root in ledger.roots():
-        if path == root.path or is_inside(path, root.path):
+        if is_inside(path, root.path) or (path == root.path and not held):
             return root
     return None
 

@@ -87,18 +87,18 @@ def _check_files(catalogue: Catalogue, deep: bool) -> Iterator[Problem]:
 
 
 def _file_fault(image: Image, deep: bool) -> str | None:
+    from embedsearch.images.files import content_hash, read, status
+
     try:
-        status = os.stat(image.path)
+        as_it_is = status(image.path)
     except OSError as error:
         return (
             _GONE if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
         )
-    if (status.st_size, status.st_mtime_ns) != (image.size, image.mtime_ns):
+    if as_it_is != (image.size, image.mtime_ns):
         return "has changed since it was indexed; run embedsearch index again"
     if not deep:
         return None
-    from embedsearch.images.files import content_hash, read
-
     try:
         same = content_hash(read(image.path)) == image.hash
     except PictureError as error:
