@@ -16,7 +16,9 @@ from embedsearch.commands.output import print_json
 INTERRUPTED = 130
 R = TypeVar("R")
 
-TASKS: dict[str, str] = {}
+TASKS: dict[str, str] = {
+    "detect": "embedsearch.training.detect.finetune",
+}
 """By task, the module that has its ``Recipe``, a dataclass as in
 :mod:`embedsearch.training.recipe`, and its ``finetune`` (:class:`Finetune`)."""
 

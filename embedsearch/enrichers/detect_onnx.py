@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.enrichers.base import Findings, Pixels
-from embedsearch.enrichers.detect_boxes import best_boxes, read_output
+from embedsearch.enrichers.detect_yolo import objects_in
 from embedsearch.enrichers.detector_file import DetectorFile, hashed, read_detector
 from embedsearch.errors import EnricherError
 from embedsearch.records import Detection, EnricherInfo
@@ -26,17 +26,31 @@ _SLUG = re.compile(r"[^a-z0-9_.-]+")
 
 
 def load(spec: str, device: Device) -> OnnxDetector:
-    """Load ``yolox``, ``yolo:FOLDER`` or ``yolo:MODEL.onnx``, each with ``?threshold=0.2`` and
-    ``?about=FILE.json`` where wanted.
+    """Load ``yolox``, ``yolo:FOLDER``, ``yolo:MODEL.onnx``, or a folder that was trained; each with
+    ``?threshold=0.2`` and ``?about=FILE.json`` where wanted.
 
     Raises :class:`~embedsearch.errors.EnricherError`.
     """
+    named, _, options = spec.partition("?")
+    prefix, colon, where = named.partition(":")
+    # The spec that leads to the same detector from any working folder.
+    if colon:
+        named = f"{prefix}:{Path(where).expanduser().absolute()}"
+    elif not (WEIGHTS / named).is_dir():
+        named = str(Path(named).expanduser().absolute())
+    return OnnxDetector(detector_file(spec), f"{named}?{options}" if options else named)
+
+
+def detector_file(spec: str) -> DetectorFile:
+    """What is told of the detector that ``spec`` names, as for :func:`load`."""
     named, _, asked = spec.partition("?")
     options = dict(parse_qsl(asked, keep_blank_values=True))
     if set(options) - {"threshold", "about"}:
         raise EnricherError(f"{spec!r}: after the ? may stand threshold=0.2 and about=FILE.json.")
-    prefix, colon, where = named.partition(":")
-    path = Path(where).expanduser() if colon else WEIGHTS / prefix
+    colon, where = named.partition(":")[1:]
+    path = Path(where if colon else named).expanduser()
+    if not colon and (WEIGHTS / named).is_dir():
+        path = WEIGHTS / named
     if not path.exists():
         raise EnricherError(f"{path}: there is no such detector, folder or file ({spec!r}).")
     about = Path(options["about"]).expanduser() if "about" in options else None
@@ -46,9 +60,7 @@ def load(spec: str, device: Device) -> OnnxDetector:
             file = replace(file, threshold=float(options["threshold"]))
         except ValueError as error:
             raise EnricherError(f"{spec!r}: the threshold is no number.") from error
-    return OnnxDetector(
-        file, spec if not colon else f"{prefix}:{path.absolute()}{spec[len(named) :]}"
-    )
+    return file
 
 
 class OnnxDetector:
@@ -87,39 +99,7 @@ class OnnxDetector:
 
     def detect(self, picture: Pixels, threshold: float) -> tuple[Detection, ...]:
         """Objects with at least this score, the best first."""
-        network = self._network()
-        entered, scale, shift = entering(picture, network.size, self._file)
-        given = network.run(entered)
-        boxes, scores, labels = read_output(
-            given, self._file.output, len(self._file.labels), network.size
-        )
-        with np.errstate(invalid="ignore"):
-            usable = np.isfinite(boxes).all(1) & np.isfinite(scores)
-        boxes = (boxes - np.concatenate([shift, (0, 0)])) / np.concatenate([scale, scale])
-        kept = best_boxes(
-            boxes[usable],
-            scores[usable],
-            labels[usable],
-            threshold=threshold,
-            overlap=1.0 if self._file.output.end_to_end else self._file.nms,
-            most=self._file.most,
-        )
-        found = [
-            self._detection(boxes[usable][at], scores[usable][at], labels[usable][at], picture)
-            for at in kept
-        ]
-        return tuple(each for each in found if each is not None)
-
-    def _detection(
-        self, box: NDArray[Any], score: float, label: int, picture: Pixels
-    ) -> Detection | None:
-        height, width = picture.shape[:2]
-        left, right = np.clip((box[0], box[0] + box[2]), 0, width)
-        top, bottom = np.clip((box[1], box[1] + box[3]), 0, height)
-        if right - left < 1 or bottom - top < 1 or not 0 <= label < len(self._file.labels):
-            return None
-        inside = (float(left), float(top), float(right - left), float(bottom - top))
-        return Detection(self._file.labels[label], float(min(max(score, 0.0), 1.0)), inside)
+        return objects_in(picture, self._file, self._network(), threshold)
 
     def _network(self) -> _Loaded:
         with self._loading:
@@ -130,6 +110,8 @@ class OnnxDetector:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
+    """A :class:`~embedsearch.enrichers.detect_yolo.Network` on ONNX Runtime."""
+
     session: Any
     name: str
     size: tuple[int, int]
@@ -137,8 +119,6 @@ class _Loaded:
     """Number type of the input."""
 
     def run(self, entered: NDArray[np.float32]) -> NDArray[np.float32]:
-        """From (height, width, 3), normalised and in the model's layout, to the rows of one
-        picture."""
         if self.kind == "tensor(uint8)":
             entering: NDArray[Any] = np.rint(entered).clip(0, 255).astype(np.uint8)
         else:
@@ -146,44 +126,6 @@ class _Loaded:
         given = self.session.run(None, {self.name: entering[None]})[0]
         rows: NDArray[np.float32] = given[0].astype(np.float32)
         return rows
-
-
-def entering(
-    picture: Pixels, size: tuple[int, int], file: DetectorFile
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-    """A picture as the network takes it, and how it lies there: a point (x, y) of the picture is at
-    (x, y) * scale + shift.
-
-    ``size`` is the input's height and width; the result has the layout of ``file.input``.
-    """
-    import cv2
-
-    told = file.input
-    height, width = picture.shape[:2]
-    scale = np.array([size[1] / width, size[0] / height])
-    if told.place != "squash":
-        scale[:] = scale.min()
-    inner = (
-        max(1, min(size[1], round(width * scale[0]))),
-        max(1, min(size[0], round(height * scale[1]))),
-    )
-    # Where many pixels become one, all of them must count.
-    way = cv2.INTER_AREA if scale.max() < 0.5 else cv2.INTER_LINEAR
-    resized = cv2.resize(picture, inner, interpolation=way)
-    shift = np.zeros(2)
-    if told.place == "middle":
-        shift[:] = (size[1] - inner[0]) // 2, (size[0] - inner[1]) // 2
-    canvas = np.full((*size, 3), told.pad, np.uint8)
-    left, top = shift.astype(int)
-    canvas[top : top + inner[1], left : left + inner[0]] = resized
-    if told.colour == "bgr":
-        canvas = canvas[:, :, ::-1]
-    real: NDArray[Any] = canvas.astype(np.float32)
-    if any(told.mean) or set(told.std) != {1.0}:
-        real = (real - np.array(told.mean, np.float32)) / np.array(told.std, np.float32)
-    if told.layout == "nchw":
-        real = real.transpose(2, 0, 1)
-    return np.ascontiguousarray(real), scale, shift
 
 
 def _open(file: DetectorFile, threads: int) -> _Loaded:

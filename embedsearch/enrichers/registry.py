@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import get_args
 
+from embedsearch.enrichers import detect_folder
 from embedsearch.enrichers.base import Enricher
 from embedsearch.errors import EnricherError
 from embedsearch.records import Stage
@@ -29,7 +30,10 @@ class Family:
     example: str
 
 
-FAMILIES: tuple[Family, ...] = (Family("detect", "yolo", "detect_onnx", "yolo:MODEL.onnx"),)
+FAMILIES: tuple[Family, ...] = (
+    Family("detect", "yolo", "detect_onnx", "yolo:MODEL.onnx"),
+    Family("detect", "torchvision", "detect_torchvision", "torchvision:MODEL"),
+)
 
 DEFAULTS: dict[Stage, str] = {}
 """What a stage uses where nothing is named."""
@@ -43,6 +47,8 @@ def load(stage: Stage, spec: str | None = None, device: Device = "auto") -> Enri
     spec = spec or DEFAULTS.get(stage)
     if spec is None:
         raise EnricherError(f"There is nothing for --enrich {stage} in this version.")
+    if stage == "detect" and detect_folder.is_detector(spec):
+        return detect_folder.load(spec, device)
     prefix = re.split("[:?]", spec, maxsplit=1)[0]
     for family in FAMILIES:
         if (family.stage, family.prefix) == (stage, prefix):

@@ -1,0 +1,1 @@
+"""Training detectors: ``finetune --task detect``."""
