@@ -29,6 +29,16 @@ class Task(StrEnum):
     detection = "detection"
     products = "products"
     robustness = "robustness"
+    tracking = "tracking"
+
+
+class BoxChoice(StrEnum):
+    detector = "detector"
+    gt = "gt"
+
+
+class Start(StrEnum):
+    first_box = "first-box"
 
 
 def evaluate(
@@ -53,11 +63,30 @@ def evaluate(
     ] = None,
     detector: Annotated[
         str | None,
-        typer.Option("--detector", metavar="SPEC", help="detection: default the one in the box."),
+        typer.Option(
+            "--detector",
+            metavar="SPEC",
+            help="detection, tracking: default the one in the box.",
+        ),
     ] = None,
     half: Annotated[
         Half | None,
         typer.Option("--half", help="detection: only files whose name has such a SHA-1."),
+    ] = None,
+    boxes: Annotated[
+        BoxChoice | None,
+        typer.Option("--boxes", help="tracking: what is followed. [default: detector]"),
+    ] = None,
+    appearance: Annotated[
+        bool | None,
+        typer.Option(
+            "--appearance/--no-appearance",
+            help="tracking: whether it counts how things look. [default: appearance]",
+        ),
+    ] = None,
+    start: Annotated[
+        Start | None,
+        typer.Option("--start", help="tracking: follow one object from its first box on."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -85,6 +114,7 @@ def evaluate(
     noisy, blurred or saved as bad JPEGs? Its ground truth is that of captions, category or copies.
 
     detection: are the objects of photos found and named (a detector, not an encoder, is measured)?
+    tracking: are objects followed through a clip, each as the one that it is?
 
     \b
     Examples:
@@ -93,13 +123,20 @@ def evaluate(
       embedsearch evaluate copies copies/meta.csv --distractors captions/images
       embedsearch evaluate products products/
       embedsearch evaluate detection detection/annotations.jsonl --detector yolo:model.onnx
+      embedsearch evaluate tracking clip/ --detector yolo:model.onnx
+      embedsearch evaluate tracking clip/ --boxes gt --no-appearance
+      embedsearch evaluate tracking clip/ --start first-box
       embedsearch evaluate robustness captions/captions.jsonl --sample 200 --out robustness.png
       embedsearch evaluate robustness category/meta.csv --encoder mini --encoder tuned/
     """
     if distractors is not None and task is not Task.copies:
         raise typer.BadParameter("--distractors belongs to: evaluate copies")
-    if (detector is not None or half is not None) and task is not Task.detection:
-        raise typer.BadParameter("--detector and --half belong to: evaluate detection")
+    if half is not None and task is not Task.detection:
+        raise typer.BadParameter("--half belongs to: evaluate detection")
+    if detector is not None and task not in (Task.detection, Task.tracking):
+        raise typer.BadParameter("--detector belongs to: evaluate detection, evaluate tracking")
+    if task is not Task.tracking and (boxes, appearance, start) != (None, None, None):
+        raise typer.BadParameter("--boxes, --appearance, --start belong to: evaluate tracking")
     specs = list(dict.fromkeys(encoder or [settings.default_encoder()]))
     if task is Task.robustness:
         robustness.measure(
@@ -112,6 +149,14 @@ def evaluate(
         raise typer.BadParameter("Several --encoder: only for robustness")
     if task is Task.detection:
         measured = _detection(path, detector, half)
+    elif task is Task.tracking:
+        if start is not None and (boxes, appearance, detector) != (None, None, None):
+            raise typer.BadParameter("--start first-box needs no detector, boxes or appearance")
+        given = boxes is BoxChoice.gt
+        if given and detector is not None:
+            raise typer.BadParameter("--boxes gt needs no --detector")
+        looks = None if appearance is False else specs[0]
+        measured = _tracking(path, None if given else (detector or ""), looks, start)
     else:
         from embedsearch.encoders import registry
 
@@ -144,6 +189,23 @@ def _detection(path: Path, spec: str | None, half: Half | None) -> dict[str, Any
     return evaluate_detection(
         path, registry.load("detect", spec), half=None if half is None else half.value
     )
+
+
+def _tracking(
+    clip: Path, detector: str | None, encoder: str | None, start: Start | None
+) -> dict[str, Any]:
+    """``detector`` is a spec, empty for the one in the box; None: boxes are given. Without an
+    ``encoder`` looks do not count."""
+    from embedsearch.training.evaluate import evaluate_one_object, evaluate_tracking
+
+    if start is not None:
+        return evaluate_one_object(clip)
+    from embedsearch.encoders import registry as encoders
+    from embedsearch.enrichers import registry
+    from embedsearch.enrichers.track import Tracking
+
+    found = None if detector is None else Tracking(registry.load("detect", detector or None))
+    return evaluate_tracking(clip, found, None if encoder is None else encoders.load(encoder))
 
 
 def _flat(tree: dict[str, Any], above: str = "") -> list[tuple[str, str]]:

@@ -33,6 +33,7 @@ class Family:
 FAMILIES: tuple[Family, ...] = (
     Family("detect", "yolo", "detect_onnx", "yolo:MODEL.onnx"),
     Family("detect", "torchvision", "detect_torchvision", "torchvision:MODEL"),
+    Family("track", "botsort", "track", "botsort?detector=yolo:MODEL.onnx"),
 )
 
 DEFAULTS: dict[Stage, str] = {}
