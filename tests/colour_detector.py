@@ -62,6 +62,12 @@ class ColourDetector:
         return Findings(objects=tuple(found))
 
 
+def load(spec: str, device: str) -> ColourDetector:
+    """``colours:STAGE`` or ``colours:STAGE:SEED``, as an entry point is called."""
+    _, stage, seed = [*spec.split(":"), "0"][:3]
+    return ColourDetector(stage, int(seed))  # type: ignore[arg-type]
+
+
 def scene(
     path: Path,
     things: dict[str, tuple[int, int, int, int]],

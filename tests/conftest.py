@@ -73,13 +73,16 @@ def png() -> PngMaker:
 
 @pytest.fixture
 def colour_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installed package that brings ``colour`` and ``colour:SEED`` as encoder specs, for this
-    process and for those it starts."""
+    """An installed package that brings ``colour`` and ``colour:SEED`` as encoder specs, and
+    ``colours:STAGE`` as enrichers, for this process and for those it starts."""
     site = tmp_path / "site-packages"
     meta = site / "colour_encoder-1.0.dist-info"
     meta.mkdir(parents=True)
     (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: colour-encoder\nVersion: 1.0\n")
-    (meta / "entry_points.txt").write_text("[embedsearch.encoders]\ncolour = colour_encoder:load\n")
+    (meta / "entry_points.txt").write_text(
+        "[embedsearch.encoders]\ncolour = colour_encoder:load\n"
+        "[embedsearch.enrichers]\ncolours = colour_detector:load\n"
+    )
     here = Path(__file__).parent
     monkeypatch.syspath_prepend(site)
     inherited = os.environ.get("PYTHONPATH")

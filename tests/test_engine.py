@@ -14,7 +14,7 @@ from colour_encoder import COLOURS, DIM, ColourEncoder
 
 from embedsearch.errors import PictureError, QueryError
 from embedsearch.records import Hit, Signal
-from embedsearch.search.engine import Engine
+from embedsearch.search.engine import Asked, Engine
 from embedsearch.search.query import Query, embed
 from embedsearch.store import vector_writer
 from embedsearch.store.ledger import Ledger
@@ -62,7 +62,7 @@ def test_hits_are_the_nearest_pictures_best_first(album: Album, colour: str) -> 
     query = embed(Query.of(f"something {colour}"), album.encoder)
     with engine_of(album) as engine:
         for k in (1, 3, 100):
-            hits = engine.search(query, k)
+            hits = engine.search(Asked(query), k)
             assert names(hits) == ranking(album, colour)[:k]
             assert [hit.rank for hit in hits] == list(range(1, len(hits) + 1))
             assert hits[0].score == pytest.approx(1, abs=2e-3)
@@ -73,7 +73,7 @@ def test_hits_are_the_nearest_pictures_best_first(album: Album, colour: str) -> 
 def test_a_hit_says_where_it_is_and_why(album: Album) -> None:
     query = album.encoder.encode_texts(["blue"])[0]
     with engine_of(album) as engine:
-        (hit,) = engine.search(query, 1)
+        (hit,) = engine.search(Asked(query), 1)
     assert hit.path == "/photos/blue.png"
     assert hit.signals == (Signal("image", hit.score, (0, 0, 40, 30), None, None),)
 
@@ -87,34 +87,34 @@ def test_a_score_is_never_more_than_one(album: Album) -> None:
         longer = query * 1.0005
         with engine_of(album) as engine:
             for asked in (longer, -longer):
-                assert all(-1 <= hit.score <= 1 for hit in engine.search(asked, 100))
+                assert all(-1 <= hit.score <= 1 for hit in engine.search(Asked(asked), 100))
     with engine_of(album) as engine:
         red = album.vector(b"red.png")
-        assert engine.search(red * np.float32(1.01), 1)[0].score == 1
+        assert engine.search(Asked(red * np.float32(1.01)), 1)[0].score == 1
 
 
 def test_a_where_expression_chooses_among_all_pictures_not_among_the_best(album: Album) -> None:
     query = album.encoder.encode_texts(["red"])[0]
     last = ranking(album, "red")[-2:]
     with engine_of(album) as engine:
-        hits = engine.search(query, 2, where=f"name in ('{last[0]}.png', '{last[1]}.png')")
+        hits = engine.search(Asked(query, where=f"name in ('{last[0]}.png', '{last[1]}.png')"), 2)
         assert names(hits) == last
-        assert engine.search(query, 5, where="width > 1000") == []
-        assert len(engine.search(query, 100, where="width = 40")) == len(COLOURS)
+        assert engine.search(Asked(query, where="width > 1000"), 5) == []
+        assert len(engine.search(Asked(query, where="width = 40"), 100)) == len(COLOURS)
         with pytest.raises(QueryError):
-            engine.search(query, 5, where="no such thing")
+            engine.search(Asked(query, where="no such thing"), 5)
 
 
 def test_hits_have_at_least_the_score_asked_for(album: Album) -> None:
     query = album.encoder.encode_texts(["red"])[0]
     with engine_of(album) as engine:
-        everything = names(engine.search(query, 100))
-        scores = [hit.score for hit in engine.search(query, 100)]
+        everything = names(engine.search(Asked(query), 100))
+        scores = [hit.score for hit in engine.search(Asked(query), 100)]
         between = (scores[3] + scores[4]) / 2
-        assert names(engine.search(query, 100, min_score=between)) == everything[:4]
-        assert names(engine.search(query, 2, min_score=between)) == everything[:2]
-        assert names(engine.search(query, 100, min_score=-1)) == everything
-        assert engine.search(query, 100, min_score=1.1) == []
+        assert names(engine.search(Asked(query), 100, min_score=between)) == everything[:4]
+        assert names(engine.search(Asked(query), 2, min_score=between)) == everything[:2]
+        assert names(engine.search(Asked(query), 100, min_score=-1)) == everything
+        assert engine.search(Asked(query), 100, min_score=1.1) == []
 
 
 def test_pictures_that_vanished_are_no_hits_and_leave_their_place_to_others(album: Album) -> None:
@@ -123,9 +123,9 @@ def test_pictures_that_vanished_are_no_hits_and_leave_their_place_to_others(albu
         album.ledger.mark_vanished([f"/photos/{name}.png".encode() for name in best[:3]])
     query = album.encoder.encode_texts(["red"])[0]
     with engine_of(album) as engine:
-        assert names(engine.search(query, 4)) == best[3:7]
-        assert names(engine.search(query, 100)) == best[3:]
-        assert names(engine.search(query, 4, where="1")) == best[3:7]
+        assert names(engine.search(Asked(query), 4)) == best[3:7]
+        assert names(engine.search(Asked(query), 100)) == best[3:]
+        assert names(engine.search(Asked(query, where="1"), 4)) == best[3:7]
 
 
 def test_pictures_that_came_back_are_hits_again(album: Album) -> None:
@@ -134,7 +134,7 @@ def test_pictures_that_came_back_are_hits_again(album: Album) -> None:
     album.put(b"red.png", "red", mtime=2, vector=False)
     query = album.encoder.encode_texts(["red"])[0]
     with engine_of(album) as engine:
-        assert names(engine.search(query, 1)) == ["red"]
+        assert names(engine.search(Asked(query), 1)) == ["red"]
 
 
 def test_one_engine_sees_what_vanishes_while_it_is_open(album: Album) -> None:
@@ -143,11 +143,11 @@ def test_one_engine_sees_what_vanishes_while_it_is_open(album: Album) -> None:
     path = vector_path(album.ledger.path.parent, stored.info.id)
     query = album.encoder.encode_texts(["red"])[0]
     with closing(Engine(album.ledger, stored, path)) as engine:
-        assert names(engine.search(query, 1)) == ["red"]
+        assert names(engine.search(Asked(query), 1)) == ["red"]
         with album.ledger.transaction():
             album.ledger.mark_vanished([b"/photos/red.png"])
         assert album.ledger.encoder() == stored
-        assert names(engine.search(query, 2)) == ranking(album, "red")[1:3]
+        assert names(engine.search(Asked(query), 2)) == ranking(album, "red")[1:3]
 
 
 def test_pictures_that_became_unusable_are_no_hits(album: Album) -> None:
@@ -156,22 +156,22 @@ def test_pictures_that_became_unusable_are_no_hits(album: Album) -> None:
         album.ledger.fail(album.root, b"red.png", error, (1, 1), run_id=1)
     query = album.encoder.encode_texts(["red"])[0]
     with engine_of(album) as engine:
-        assert names(engine.search(query, 3)) == ranking(album, "red")[1:4]
+        assert names(engine.search(Asked(query), 3)) == ranking(album, "red")[1:4]
 
 
 def test_one_picture_can_be_left_out_and_its_place_is_taken(album: Album) -> None:
     query = album.encoder.encode_texts(["red"])[0]
     best = ranking(album, "red")
     with engine_of(album) as engine:
-        assert names(engine.search(query, 3, without="/photos/red.png")) == best[1:4]
-        assert names(engine.search(query, 3, without="/elsewhere/red.png")) == best[:3]
+        assert names(engine.search(Asked(query, without="/photos/red.png"), 3)) == best[1:4]
+        assert names(engine.search(Asked(query, without="/elsewhere/red.png"), 3)) == best[:3]
 
 
 def test_copies_of_the_picture_left_out_stay(album: Album) -> None:
     album.put(b"copy.png", "red", vector=False)
     with engine_of(album) as engine:
         query = album.encoder.encode_texts(["red"])[0]
-        assert names(engine.search(query, 1, without="/photos/red.png")) == ["copy"]
+        assert names(engine.search(Asked(query, without="/photos/red.png"), 1)) == ["copy"]
 
 
 def test_each_encoder_finds_in_its_own_space(album: Album) -> None:
@@ -180,7 +180,7 @@ def test_each_encoder_finds_in_its_own_space(album: Album) -> None:
         second.put(f"{colour}.png".encode(), colour)
     for seen_by, count in ((album, len(COLOURS)), (second, 3)):
         with engine_of(seen_by) as engine:
-            hits = engine.search(seen_by.encoder.encode_texts(["green"])[0], 100)
+            hits = engine.search(Asked(seen_by.encoder.encode_texts(["green"])[0]), 100)
         assert len(hits) == count
         assert names(hits)[0] == "green"
         assert hits[0].score == pytest.approx(1, abs=2e-3)

@@ -37,6 +37,27 @@ def search(
             "--literal", help="Take each TEXT as words: no parts, weights or pictures in it."
         ),
     ] = False,
+    text_in_image: Annotated[
+        str | None,
+        typer.Option(
+            "--text-in-image",
+            metavar="TEXT",
+            help="Only pictures in which this stands: words, their beginnings or parts, roughly; a "
+            '"phrase" in quotes, just so.',
+        ),
+    ] = None,
+    objects: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--object", metavar="WORDS", help="Only pictures that hold this; may be repeated."
+        ),
+    ] = None,
+    count: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--count", metavar="LABEL>=N", help="Only pictures with so many; may be repeated."
+        ),
+    ] = None,
     folder: options.IndexFolder = None,
     k: options.Top = 10,
     min_score: options.MinScore = None,
@@ -50,7 +71,8 @@ def search(
     """Find pictures by words, by example, or by a mixture of both.
 
     TEXT is split at ' + ' and ' - ', spaces included. A part may begin with its weight, such as
-    2: or 0.5:, and one that begins with ./, ../, / or ~ is a picture.
+    2: or 0.5:, and one that begins with ./, ../, / or ~ is a picture. Where the index knows what is
+    in its pictures (embedsearch index --enrich all), objects and written words are looked for too.
 
     \b
     Examples:
@@ -59,10 +81,13 @@ def search(
       embedsearch search "at night" --image street.jpg
       embedsearch search "2:beach + ./sunset.jpg - people"
       embedsearch search "a dog" --not grass
+      embedsearch search "a helicopter" --min-score auto
       embedsearch search --image street.jpg --region 120,80,200,150
+      embedsearch search "a dog" --text-in-image "happy birthday"
+      embedsearch search --object "red umbrella" --count "person>=2"
       embedsearch search "birthday" --where "taken_at like '2023%' and width > height"
     """
-    if not text and not image and not negative:
+    if not (text or image or negative or text_in_image or objects or count):
         raise typer.BadParameter("Give words to look for, or an example picture with --image.")
     from embedsearch.index import Index
     from embedsearch.search.query import Query
@@ -73,9 +98,14 @@ def search(
         negatives=negative or [],
         region=_region(region),
         literal=literal,
+        objects=objects or (),
+        counts=count or (),
+        words=text_in_image,
     )
     with Index(folder) as opened:
-        hits = opened.ask(query, k=k, min_score=min_score, where=where, encoder=encoder)
+        hits = opened.ask(
+            query, k=k, min_score=options.min_score(min_score), where=where, encoder=encoder
+        )
         print_hits(
             opened,
             hits,
@@ -114,7 +144,12 @@ def similar(
     box = _region(region)
     with Index(folder) as opened:
         hits = opened.similar(
-            image, region=box, k=k, min_score=min_score, where=where, encoder=encoder
+            image,
+            region=box,
+            k=k,
+            min_score=options.min_score(min_score),
+            where=where,
+            encoder=encoder,
         )
         print_hits(
             opened,

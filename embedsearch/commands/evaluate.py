@@ -27,6 +27,7 @@ class Task(StrEnum):
     category = "category"
     copies = "copies"
     detection = "detection"
+    objects = "objects"
     products = "products"
     robustness = "robustness"
     tracking = "tracking"
@@ -66,12 +67,12 @@ def evaluate(
         typer.Option(
             "--detector",
             metavar="SPEC",
-            help="detection, tracking: default the one in the box.",
+            help="detection, objects, tracking: default the one in the box.",
         ),
     ] = None,
     half: Annotated[
         Half | None,
-        typer.Option("--half", help="detection: only files whose name has such a SHA-1."),
+        typer.Option("--half", help="detection, objects: only files whose name has such a SHA-1."),
     ] = None,
     boxes: Annotated[
         BoxChoice | None,
@@ -114,6 +115,8 @@ def evaluate(
     noisy, blurred or saved as bad JPEGs? Its ground truth is that of captions, category or copies.
 
     detection: are the objects of photos found and named (a detector, not an encoder, is measured)?
+    objects: does the name of an object find the pictures that hold one, by their whole embedding
+    (global) and by all that the index knows of them (fused)?
     tracking: are objects followed through a clip, each as the one that it is?
 
     \b
@@ -123,6 +126,7 @@ def evaluate(
       embedsearch evaluate copies copies/meta.csv --distractors captions/images
       embedsearch evaluate products products/
       embedsearch evaluate detection detection/annotations.jsonl --detector yolo:model.onnx
+      embedsearch evaluate objects detection/annotations.jsonl
       embedsearch evaluate tracking clip/ --detector yolo:model.onnx
       embedsearch evaluate tracking clip/ --boxes gt --no-appearance
       embedsearch evaluate tracking clip/ --start first-box
@@ -131,10 +135,10 @@ def evaluate(
     """
     if distractors is not None and task is not Task.copies:
         raise typer.BadParameter("--distractors belongs to: evaluate copies")
-    if half is not None and task is not Task.detection:
-        raise typer.BadParameter("--half belongs to: evaluate detection")
-    if detector is not None and task not in (Task.detection, Task.tracking):
-        raise typer.BadParameter("--detector belongs to: evaluate detection, evaluate tracking")
+    if half is not None and task not in (Task.detection, Task.objects):
+        raise typer.BadParameter("--half belongs to: evaluate detection, objects")
+    if detector is not None and task not in (Task.detection, Task.objects, Task.tracking):
+        raise typer.BadParameter("--detector belongs to: evaluate detection, objects, tracking")
     if task is not Task.tracking and (boxes, appearance, start) != (None, None, None):
         raise typer.BadParameter("--boxes, --appearance, --start belong to: evaluate tracking")
     specs = list(dict.fromkeys(encoder or [settings.default_encoder()]))
@@ -149,6 +153,8 @@ def evaluate(
         raise typer.BadParameter("Several --encoder: only for robustness")
     if task is Task.detection:
         measured = _detection(path, detector, half)
+    elif task is Task.objects:
+        measured = _objects(path, specs[0], detector, half)
     elif task is Task.tracking:
         if start is not None and (boxes, appearance, detector) != (None, None, None):
             raise typer.BadParameter("--start first-box needs no detector, boxes or appearance")
@@ -189,6 +195,20 @@ def _detection(path: Path, spec: str | None, half: Half | None) -> dict[str, Any
     return evaluate_detection(
         path, registry.load("detect", spec), half=None if half is None else half.value
     )
+
+
+def _objects(path: Path, encoder: str, spec: str | None, half: Half | None) -> dict[str, Any]:
+    from embedsearch.commands.progress import bar
+    from embedsearch.index.measuring import measure_objects
+
+    with bar() as progress:
+        return measure_objects(
+            path,
+            encoder=encoder,
+            detector=spec,
+            half=None if half is None else half.value,
+            progress=progress,
+        )
 
 
 def _tracking(

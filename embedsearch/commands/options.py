@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,9 +28,32 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Top = Annotated[
     int, typer.Option("--top", "-k", metavar="N", min=1, help="How many pictures at most.")
 ]
+
+
+def _min_score(given: str) -> str:
+    """A number, or auto."""
+    if given != "auto":
+        try:
+            float(given)
+        except ValueError:
+            raise typer.BadParameter(f"a number or auto, not {given!r}") from None
+    return given
+
+
+def min_score(given: str | None) -> float | Literal["auto"] | None:
+    """What ``--min-score`` says."""
+    return None if given is None else "auto" if given == "auto" else float(given)
+
+
 MinScore = Annotated[
-    float | None,
-    typer.Option("--min-score", metavar="S", help="Leave out hits with a cosine below S."),
+    str | None,
+    typer.Option(
+        "--min-score",
+        metavar="S|auto",
+        parser=_min_score,
+        help="Leave out hits with a score below S, which is a cosine where only embeddings speak; "
+        "auto leaves out what does not match, all of it where nothing does.",
+    ),
 ]
 Region = Annotated[
     str | None,

@@ -54,7 +54,7 @@ def print_hits(
     elif nul:
         print_paths(hit.path for hit in hits)
     elif not hits:
-        print("Nothing found.", file=sys.stderr)
+        print("Nothing matches.", file=sys.stderr)
     else:
         from embedsearch.render.table import hits_table, show
 
@@ -152,6 +152,7 @@ def _cards(index: Index, hits: Sequence[Hit]) -> list[Card]:
 
     thumbnails = index.thumbnails()
     sizes = index.sizes([hit.path for hit in hits])
+    outlines = index.outlines(hits)
     cards = []
     for hit in hits:
         width, height = sizes.get(hit.path, (0, 0))
@@ -164,6 +165,7 @@ def _cards(index: Index, hits: Sequence[Hit]) -> list[Card]:
                 thumbnail=thumbnail_of(thumbnails, hit.path),
                 width=width,
                 height=height,
+                outlines=outlines.get(hit.path, ()),
             )
         )
     return cards

@@ -15,16 +15,19 @@ PROMPT = "a photo of a {}"
 BATCH = 64
 
 
-def embedded_words(encoder: Encoder) -> tuple[tuple[str, ...], Matrix]:
-    """The words of the vocabulary that ``encoder`` knows and their embeddings, float32 (W, dim).
+def embedded_words(encoder: Encoder, about: int | None = None) -> tuple[tuple[str, ...], Matrix]:
+    """The words of the vocabulary that ``encoder`` knows and their embeddings, float32 (W, dim);
+    or ``about`` so many of them, evenly taken.
 
     Both are empty for an encoder without a text tower.
     """
     known: list[str] = []
     rows: list[Matrix] = []
     if encoder.info.has_text:
-        for start in range(0, len(words()), BATCH):
-            some, matrix = _embedded(encoder, words()[start : start + BATCH])
+        step = 1 if about is None else max(1, len(words()) // about)
+        wanted = words()[::step]
+        for start in range(0, len(wanted), BATCH):
+            some, matrix = _embedded(encoder, wanted[start : start + BATCH])
             known += some
             rows.append(matrix)
     none = np.empty((0, encoder.info.dim), np.float32)

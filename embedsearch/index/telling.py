@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from embedsearch.errors import OutputError
 from embedsearch.index.opened import OpenedIndex
 from embedsearch.records import (
+    Hit,
     IndexInfo,
     Model,
 )
@@ -17,6 +18,7 @@ from embedsearch.settings import Device
 from embedsearch.store.database import CATALOGUE
 
 if TYPE_CHECKING:
+    from embedsearch.enrichers.outlines import Outline
     from embedsearch.render.export import Format
     from embedsearch.store.catalogue import Catalogue
 
@@ -101,6 +103,30 @@ class Telling(OpenedIndex):
         """Width and height, in pixels, of those pictures at absolute ``paths`` that are indexed."""
         found = {path: self._reader().image_at(os.fsencode(path)) for path in paths}
         return {path: (image.width, image.height) for path, image in found.items() if image}
+
+    def outlines(self, hits: Sequence[Hit]) -> dict[str, tuple[Outline, ...]]:
+        """By the path of a hit, the lines around those objects of it whose label or box speaks for
+        it, where their masks are known, in pixels of the upright picture."""
+        from embedsearch.enrichers.outlines import outlines
+        from embedsearch.store.findings import masks_of
+
+        catalogue = self._reader()
+        images = {hit.path: catalogue.image_at(os.fsencode(hit.path)) for hit in hits}
+        masks = masks_of(catalogue, [image.id for image in images.values() if image])
+        drawn: dict[str, tuple[Outline, ...]] = {}
+        for hit in hits:
+            image = images[hit.path]
+            labels = {signal.label for signal in hit.signals if signal.label}
+            boxes = {signal.box for signal in hit.signals if signal.kind in ("object", "label")}
+            meant = [
+                one
+                for one in (masks.get(image.id, []) if image else [])
+                if one.mask is not None and (one.label in labels or one.box in boxes)
+            ]
+            if image is not None and meant:
+                lines = [outlines(one.mask, image.width, image.height) for one in meant if one.mask]
+                drawn[hit.path] = tuple(line for some in lines for line in some)
+        return drawn
 
     def last_looks(self, paths: Sequence[str]) -> dict[str, bytes | None]:
         """Thumbnails of pictures of the index, as JPEG; of one that is gone, or cannot be read, the

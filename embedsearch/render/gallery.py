@@ -13,6 +13,7 @@ from typing import Any
 from embedsearch.records import Box, Signal
 from embedsearch.render.names import file_url, printable
 from embedsearch.render.page import write_page
+from embedsearch.render.wording import clock
 
 _NARROWEST, _WIDEST = 0.5, 2.5
 """Bounds of width / height of a tile; a picture beyond them is shown whole, with a margin."""
@@ -34,6 +35,8 @@ class Card:
     height: int = 0
     notes: tuple[str, ...] = ()
     """Anything else to be said of it, in a word or two each."""
+    outlines: tuple[tuple[tuple[float, float], ...], ...] = ()
+    """Closed lines around what is meant, in the pixels that the boxes are in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,7 @@ def _shown_cards(cards: Sequence[Card], above: str) -> Iterator[dict[str, Any]]:
                 for signal in card.signals
                 if signal.box is not None and not _covers(signal.box, card)
             ],
+            "outlines": [" ".join(f"{x:g},{y:g}" for x, y in line) for line in card.outlines],
             "letters": round(max(card.width, card.height) / 42, 1),
             "notes": [
                 printable(text) for text in [*map(_signal, card.signals), *card.notes] if text
@@ -163,4 +167,5 @@ def _signal(signal: Signal) -> str:
     if signal.kind == "image":
         return ""
     what = signal.label if signal.text is None else f"“{signal.text}”"
-    return f"{what or signal.kind} {signal.score:.2f}"
+    said = f"{what or ('shot' if signal.kind == 'track' else signal.kind)} {signal.score:.2f}"
+    return said if signal.time is None else f"{said} at {clock(signal.time)}"

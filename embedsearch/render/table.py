@@ -30,7 +30,7 @@ from embedsearch.records import (
     Trial,
 )
 from embedsearch.render.names import printable
-from embedsearch.render.wording import counted
+from embedsearch.render.wording import clock, counted
 
 FAILURES_SHOWN = 20
 _ELLIPSIS = "…"
@@ -293,7 +293,8 @@ def _signals(signals: Sequence[Signal]) -> str:
 
 def _signal(signal: Signal) -> str:
     what = signal.label if signal.text is None else f"“{signal.text}”"
-    return signal.kind if what is None else f"{signal.kind}: {what}"
+    said = signal.kind if what is None else f"{signal.kind}: {what}"
+    return said if signal.time is None else f"{said} at {clock(signal.time)}"
 
 
 def _pace(report: IndexReport) -> str:

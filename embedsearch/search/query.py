@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedsearch.encoders.base import Encoder
 from embedsearch.errors import EncoderError, PictureError, QueryError
 from embedsearch.records import Box
+from embedsearch.search.count import Count, parse_count
 from embedsearch.search.mixture import Part, parse, parse_part, written
 
 NEGATIVE = 0.5
@@ -30,6 +31,12 @@ class Query:
     parts: tuple[Part, ...]
     region: Box | None = None
     """The part of the one example picture that is meant: pixels of the upright picture."""
+    objects: tuple[str, ...] = ()
+    """Objects that must be in the picture, in words."""
+    counts: tuple[Count, ...] = ()
+    """How many of what must be in it."""
+    words: str | None = None
+    """Words that must stand in it."""
 
     @classmethod
     def of(
@@ -40,12 +47,18 @@ class Query:
         negatives: str | Sequence[str] = (),
         region: Box | None = None,
         literal: bool = False,
+        objects: Sequence[str] = (),
+        counts: Sequence[str] = (),
+        words: str | None = None,
     ) -> Query:
         """A query as it was asked for.
 
         Each text is a mixture (:mod:`embedsearch.search.mixture`), each of ``negatives`` one part
         of a mixture, each of ``images`` the path of a picture. ``literal`` takes texts and
         negatives as words, whatever is in them.
+
+        ``objects`` must be in the pictures, ``words`` must stand in them, and ``counts``, such as
+        ``dog>=2``, must be true of them.
 
         A mixture can name any file that this process may read: use ``literal`` for texts that
         come from elsewhere.
@@ -60,12 +73,15 @@ class Query:
         for one in _texts(negatives):
             part = Part(one) if literal else _existing(parse_part(one))
             parts.append(replace(part, is_negative=True))
-        if not parts:
+        objects = [one.strip() for one in objects if one.strip()]
+        words = (words or "").strip() or None
+        if not (parts or objects or counts or words):
             raise QueryError(
                 'Nothing to search for. Give words, for example embedsearch search "a red car", '
                 "or a picture: embedsearch search --image photo.jpg"
             )
-        query = cls(tuple(parts), region)
+        told = tuple(parse_count(count) for count in counts)
+        query = cls(tuple(parts), region, tuple(objects), told, words)
         if region is not None and len(query.pictures) != 1:
             raise QueryError(
                 f"A region belongs to exactly one example picture, not to "
@@ -78,8 +94,25 @@ class Query:
         """Paths of the example pictures, negatives too."""
         return tuple(part.what for part in self.parts if part.is_picture)
 
+    @property
+    def text(self) -> str | None:
+        """The words asked for, where nothing but words is asked for: what may also name an object,
+        or stand in the picture."""
+        if len(self.parts) != 1 or self.parts[0].is_picture or self.parts[0].is_negative:
+            return None
+        return self.parts[0].what
+
+    @property
+    def is_of_parts(self) -> bool:
+        """Whether objects in pictures may be meant: always, but for whole example pictures."""
+        return self.region is not None or not self.pictures
+
     def __str__(self) -> str:
-        return written(self.parts)
+        said = [written(self.parts)] if self.parts else []
+        said += [f"object: {one}" for one in self.objects]
+        said += [str(count) for count in self.counts]
+        said += [f"“{self.words}”"] if self.words else []
+        return " · ".join(said)
 
     def summary(self) -> str:
         """What counts how much, in words; empty where there is nothing to explain."""
@@ -89,6 +122,9 @@ class Query:
         said = [f"{sign}: {', '.join(some)}" for sign, some in sides if some]
         if self.region is not None:
             said.append(f"region: {region_text(self.region)}")
+        if len(self.parts) + len(self.objects) + len(self.counts) + bool(self.words) > 1:
+            said += [f"with: {one}" for one in (*self.objects, *map(str, self.counts))]
+            said += [f"says: {self.words}"] if self.words else []
         return " · ".join(said)
 
 

@@ -216,6 +216,8 @@ def unembedded_objects(
 
 def masks_of(catalogue: Catalogue, image_ids: Iterable[int]) -> dict[int, list[Detection]]:
     """By image id, the objects of pictures that have masks, the largest first."""
+    if not catalogue.knows_findings:
+        return {}
     rows = catalogue.connection.execute(
         "select image_id, label, score, x, y, w, h, mask from regions where mask is not null "
         "and image_id in (select value from json_each(?)) order by image_id, w * h desc",

@@ -1,0 +1,115 @@
+"""Which labels of an index a text means: by its words, and by what they mean to the text tower."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from embedsearch.encoders.base import Encoder
+from embedsearch.errors import QueryError
+
+MEANS, SURELY = 0.55, 0.9
+"""A text means a label as far as its cosine to the label's name is on the way from the one to the
+other. With ``mini``: puppy and dog 0.76, automobile and car 0.77, sofa and couch 0.82; puppy and
+hot dog 0.62, tree and broccoli 0.36."""
+LEAST = 0.65
+"""Below this cosine a label is not meant."""
+
+_EMPTY = frozenset(
+    {"a", "an", "the", "of", "in", "on", "at", "with", "and", "or", "to", "for", "from", "by", "is"}
+    | {"are", "his", "her", "its", "their", "some", "any", "this", "that"}
+    | {"photo", "picture", "image", "photos", "pictures", "images"}
+)
+"""Words that name nothing in a picture."""
+_IRREGULAR = {
+    "people": "person",
+    "persons": "person",
+    "men": "man",
+    "women": "woman",
+    "children": "child",
+    "mice": "mouse",
+    "geese": "goose",
+    "knives": "knife",
+    "shelves": "shelf",
+    "leaves": "leaf",
+    "buses": "bus",
+    "glasses": "glass",
+    "sandwiches": "sandwich",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """A label that a text means."""
+
+    label: str
+    strength: float
+    """In (0, 1]: how much of the text it is, or how surely it is meant."""
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text that say something, in the singular and lower case."""
+    return [singular(word) for word in said_words(text)]
+
+
+def said_words(text: str) -> list[str]:
+    """The words of a text that say something, as they stand, in lower case."""
+    return [word for word in re.findall(r"[^\W_]+", text.casefold()) if word not in _EMPTY]
+
+
+def singular(word: str) -> str:
+    """An English noun in the singular, as far as its ending tells."""
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 4 and word.endswith(("ches", "shes", "xes", "sses")):
+        return word[:-2]
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
+
+
+def labels_in(text: str, labels: Sequence[str]) -> list[Meant]:
+    """The labels whose words stand in the text, one after the other, each with the share of the
+    text's words that they are. Of labels within one another (dog, hot dog) the longest counts."""
+    words = words_of(text)
+    free = [True] * len(words)
+    found: list[Meant] = []
+    for label in sorted(labels, key=lambda one: (-len(words_of(one)), one)):
+        sought = words_of(label)
+        for start in range(len(words) - len(sought) + 1):
+            place = slice(start, start + len(sought))
+            if sought and words[place] == sought and all(free[place]):
+                free[place] = [False] * len(sought)
+                found.append(Meant(label, len(sought) / len(words)))
+                break
+    return found
+
+
+def meant_labels(text: str, labels: Sequence[str], encoder: Encoder | None) -> list[Meant]:
+    """The labels that a text means: those whose words stand in it; where none do, those whose names
+    the text tower of ``encoder`` takes for nearly the same."""
+    found = labels_in(text, labels)
+    if found or not labels or encoder is None or not encoder.info.has_text:
+        return found
+    known = []
+    rows = []
+    for label in labels:
+        try:
+            rows.append(encoder.encode_texts([label])[0])
+            known.append(label)
+        except QueryError:  # a label without a word that it knows
+            continue
+    try:
+        asked = encoder.encode_texts([text])[0]
+    except QueryError:
+        return []
+    cosines = [float(row @ asked) for row in rows]
+    near = [
+        Meant(label, min((cosine - MEANS) / (SURELY - MEANS), 1.0))
+        for label, cosine in zip(known, cosines, strict=True)
+        if cosine >= LEAST
+    ]
+    return sorted(near, key=lambda one: -one.strength)
