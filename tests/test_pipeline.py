@@ -21,6 +21,8 @@ from PIL import Image
 
 from embedsearch.errors import DataError, EncoderError
 from embedsearch.images.decode import decode
+from embedsearch.images.files import read
+from embedsearch.images.video import is_video
 from embedsearch.indexing import pipeline
 from embedsearch.indexing.progress import Silent
 from embedsearch.records import IndexReport
@@ -73,11 +75,14 @@ def counts(report: IndexReport) -> dict[str, int]:
 
 
 def each_has_its_own_vector(run: Run) -> None:
-    """Every embedding is that of its own file, whatever stood beside it."""
+    """Every embedding is that of its own file, whatever stood beside it; of what moves it is that
+    of several frames."""
     encoder = ColourEncoder()
     with run.catalogue() as catalogue:
         stored = catalogue.encoder()
         for image in catalogue.images("ok"):
+            if is_video(read(image.path)):
+                continue
             vector = catalogue.embedding_of(image, stored)
             alone = encoder.encode_images([decode(image.path, encoder.info.input_size).pixels])[0]
             assert vector is not None

@@ -58,6 +58,7 @@ class Run:
         self._progress = progress
         self._stop = stop
         self._counts: Counter[str] = Counter()
+        self._warnings: list[str] = []
         self._failed = 0
         self._unsynced = 0
         with ledger.transaction():
@@ -134,7 +135,7 @@ class Run:
         self._progress.begin(total)
         if not total:
             return
-        worker = Worker(self._encoder, self._stored, self._ledger)
+        worker = Worker(self._encoder, self._stored, self._ledger, self._stop)
         done, batch, since = 0, [], time.monotonic()
         try:
             for looked in self._looked(worker, workers):
@@ -190,12 +191,13 @@ class Run:
                 is_gone=scoping.is_gone,
             )
             if outcome is not None:
+                self._warnings += [] if looked.warning is None else [looked.warning]
                 self._counts[outcome] += 1
                 self._counts["encoded"] += looked.content.vector is not None
                 return
             # The picture that had this content was changed or removed earlier in this run.
-            (looked,) = worker.look([item], encode_known=True)
-            self._store_one(looked, worker)
+            for anew in worker.look([item], encode_known=True):
+                self._store_one(anew, worker)
             return
         error = looked.error
         assert error is not None
@@ -225,7 +227,7 @@ class Run:
             encoded=self._counts["encoded"],
             failed=len(failures),
             failures=tuple(failures),
-            warnings=warnings,
+            warnings=(*warnings, *self._warnings),
             seconds=seconds,
             interrupted=self._stop.is_set(),
         )

@@ -1,4 +1,5 @@
-"""What one worker thread does with a handful of files: read, hash, decode, encode."""
+"""What one worker thread does with a handful of files: read, hash, decode, encode; videos one by
+one."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ from embedsearch.encoders.base import Embeddings, Encoder, Pixels
 from embedsearch.errors import EmbedSearchError, PictureError
 from embedsearch.images.decode import Decoded, decode
 from embedsearch.images.files import FileBytes, content_hash, read
+from embedsearch.images.video import is_video
+from embedsearch.indexing.video_worker import StoppedError, look_at_video
 from embedsearch.store.catalogue import Catalogue, StoredEncoder
 from embedsearch.store.picture_writer import Content
 from embedsearch.store.scan_plan import Pending
@@ -20,18 +23,26 @@ from embedsearch.store.scan_plan import Pending
 @dataclass(frozen=True, slots=True)
 class Looked:
     """What came of one file: its content, or the error and (for bytes that are no picture) the
-    size and mtime_ns of the file that they were."""
+    size and mtime_ns of the file that they were; and what its owner should know of it."""
 
     item: Pending
     content: Content | None = None
     error: PictureError | None = None
     read_as: tuple[int, int] | None = None
+    warning: str | None = None
 
 
 class Worker:
     """Shared by all threads; each has a reading connection of its own."""
 
-    def __init__(self, encoder: Encoder, stored: StoredEncoder, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        stored: StoredEncoder,
+        catalogue: Catalogue,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._stop = stop or threading.Event()
         self._encoder = encoder
         self._stored = stored
         self._catalogue_path = catalogue.path
@@ -43,7 +54,8 @@ class Worker:
             reader.close()
 
     def look(self, items: Sequence[Pending], *, encode_known: bool = False) -> list[Looked]:
-        """Look at files, in their order. One that fails does not touch the others.
+        """Look at files, in their order. One that fails does not touch the others; a video in whose
+        middle the run is told to stop is left out.
 
         Content that the index knows is not encoded again, unless ``encode_known``.
         """
@@ -52,12 +64,15 @@ class Worker:
         for item in items:
             try:
                 file = read(item.root.absolute(item.path))
+                digest = content_hash(file)
             except PictureError as error:
                 found.append(Looked(item, error=error))
                 continue
-            digest = content_hash(file)
             if not (item.anew or encode_known) and self._known(file.size, digest):
                 found.append(Looked(item, Content(file.size, file.mtime_ns, digest)))
+                continue
+            if is_video(file):
+                found += self._video(item, file, digest)
                 continue
             try:
                 decoded = decode(file, self._encoder.info.input_size)
@@ -74,6 +89,17 @@ class Worker:
             else:
                 found[place] = Looked(item, content_of(file, digest, decoded, vector))
         return found
+
+    def _video(self, item: Pending, file: FileBytes, digest: str) -> list[Looked]:
+        side = self._encoder.info.input_size
+        try:
+            seen = look_at_video(file, digest, self._encode, side, lambda: not self._stop.is_set())
+        except StoppedError:
+            return []
+        except PictureError as error:
+            read_as = (file.size, file.mtime_ns) if error.stage == "decode" else None
+            return [Looked(item, error=error, read_as=read_as)]
+        return [Looked(item, seen.content, warning=seen.warning)]
 
     def _known(self, size: int, digest: str) -> bool:
         reader: Catalogue | None = getattr(self._own, "reader", None)

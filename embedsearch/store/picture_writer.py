@@ -25,6 +25,13 @@ from embedsearch.store.catalogue import (
     StoredEncoder,
     under_arguments,
 )
+from embedsearch.store.shots import (
+    Kept,
+    ShotContent,
+    embeddings_of_shots,
+    shots_of_twin,
+    store_shots,
+)
 
 Outcome = Literal["new", "changed", "moved", "copies", "unchanged"]
 TWINS = 32
@@ -38,7 +45,7 @@ IsGone = Callable[[Root, bytes], bool]
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What was read from one picture file.
+    """What was read from one picture or video file.
 
     ``vector`` is float32 (dim,), or None where the same content has an embedding already.
     """
@@ -52,6 +59,10 @@ class Content:
     taken_at: str | None = None
     exif: dict[str, Any] | None = None
     vector: NDArray[np.float32] | None = None
+    duration: float | None = None
+    """Of a video, seconds."""
+    shots: tuple[ShotContent, ...] = ()
+    """Of a video whose ``vector`` is not None."""
 
 
 class PictureWriter(Catalogue):
@@ -87,11 +98,11 @@ class PictureWriter(Catalogue):
         outcome: Outcome
         if own and not anew and own[1:] == (content.size, content.hash):
             # New times, and an embedding where it lacks one.
-            self._complete(own[0], vector, encoder)
+            self._complete(own[0], vector, encoder, content)
             self._place(own[0], root, path, content)
             outcome = "unchanged"
         elif not anew and (twin := self._twin(own, content, is_gone)):
-            self._complete(twin[0], vector, encoder)
+            self._complete(twin[0], vector, encoder, content)
             outcome = self._from_twin(*twin, own, root, path, content)
         else:
             self._replace(own, root, path, content, vector, encoder)
@@ -240,28 +251,35 @@ class PictureWriter(Catalogue):
         exif = json.dumps(content.exif) if content.exif else None
         facts = (content.size, content.mtime_ns, content.hash, content.width, content.height)
         vectors = {encoder.key: vector}
+        kept: Kept = {}
         if own:
             image_id = int(own[0])
             if own[1:] == (content.size, content.hash):
                 vectors = self._vectors_of(image_id) | vectors
+                kept = embeddings_of_shots(self.connection, image_id)
                 self._delete_regions(image_id, and_findings=False)
             else:
                 self._delete_regions(image_id)
             self.connection.execute(
                 "update images set size = ?, mtime_ns = ?, hash = ?, width = ?, height = ?, "
-                "format = ?, taken_at = ?, exif = ?, status = 'ok' where id = ?",
-                (*facts, content.format, content.taken_at, exif, image_id),
+                "format = ?, taken_at = ?, exif = ?, duration = ?, status = 'ok' where id = ?",
+                (*facts, content.format, content.taken_at, exif, content.duration, image_id),
             )
         else:
             cursor = self.connection.execute(
                 "insert into images (root_id, path, name, size, mtime_ns, hash, width, height, "
-                "format, taken_at, exif, status) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'ok')",
-                (root.id, path, printable(path), *facts, content.format, content.taken_at, exif),
+                "format, taken_at, exif, duration, status) "
+                "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'ok')",
+                (
+                    *(root.id, path, printable(path), *facts),
+                    *(content.format, content.taken_at, exif, content.duration),
+                ),
             )
             image_id = int(cursor.lastrowid or 0)
         region_id = self._add_region(image_id)
         for key, blob in vectors.items():
             self._embed(region_id, key, blob)
+        store_shots(self.connection, image_id, content.shots, encoder.key, kept)
 
     def _vectors_of(self, image_id: int) -> dict[int, bytes]:
         """The embeddings of the whole picture by encoder key."""
@@ -272,8 +290,11 @@ class PictureWriter(Catalogue):
         )
         return dict(rows.fetchall())
 
-    def _complete(self, image_id: int, vector: bytes, encoder: StoredEncoder) -> None:
-        """See to it that the picture has a region, and that this has an embedding."""
+    def _complete(
+        self, image_id: int, vector: bytes, encoder: StoredEncoder, content: Content
+    ) -> None:
+        """See to it that the picture has a region, and that this has an embedding; and so the shots
+        of a video."""
         row = self.connection.execute(
             "select regions.id, exists (select 1 from embeddings where region_id = regions.id "
             "and encoder = ?) from regions where image_id = ? and kind = 'image'",
@@ -284,6 +305,13 @@ class PictureWriter(Catalogue):
         region_id, embedded = row
         if not embedded:
             self._embed(region_id, encoder.key, vector)
+            known = content.size, content.hash, encoder.key
+            shots = content.shots or shots_of_twin(self.connection, *known)
+            store_shots(self.connection, image_id, shots, encoder.key, {})
+            self.connection.execute(
+                "update images set duration = ifnull(duration, ?) where id = ?",
+                (content.duration, image_id),
+            )
 
     def _add_region(self, image_id: int) -> int:
         """The region of the whole picture."""
@@ -320,8 +348,8 @@ class PictureWriter(Catalogue):
         content."""
         cursor = self.connection.execute(
             "insert into images (root_id, path, name, size, mtime_ns, hash, width, height, format, "
-            "taken_at, exif, status) select ?, ?, ?, size, ?, hash, width, height, format, "
-            "taken_at, exif, 'ok' from images where id = ?",
+            "taken_at, exif, duration, status) select ?, ?, ?, size, ?, hash, width, height, "
+            "format, taken_at, exif, duration, 'ok' from images where id = ?",
             (root.id, path, printable(path), content.mtime_ns, twin_id),
         )
         image_id = int(cursor.lastrowid or 0)
