@@ -152,7 +152,7 @@ def evaluate(
     if len(specs) > 1:
         raise typer.BadParameter("Several --encoder: only for robustness")
     if task is Task.detection:
-        measured = _detection(path, detector, half)
+        measured = _detection(path, detector, half, specs[0])
     elif task is Task.objects:
         measured = _objects(path, specs[0], detector, half)
     elif task is Task.tracking:
@@ -188,13 +188,13 @@ def _measure(task: Task, path: Path, encoder: Encoder, distractors: Path | None)
     return measure(path, encoder)
 
 
-def _detection(path: Path, spec: str | None, half: Half | None) -> dict[str, Any]:
+def _detection(path: Path, spec: str | None, half: Half | None, encoder: str) -> dict[str, Any]:
+    from embedsearch.encoders import registry as encoders
     from embedsearch.enrichers import registry
     from embedsearch.training.evaluate import evaluate_detection
 
-    return evaluate_detection(
-        path, registry.load("detect", spec), half=None if half is None else half.value
-    )
+    detector = registry.load("detect", spec, encoder=encoders.load(encoder))
+    return evaluate_detection(path, detector, half=None if half is None else half.value)
 
 
 def _objects(path: Path, encoder: str, spec: str | None, half: Half | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,4 +54,13 @@ class Detector(Enricher, Protocol):
 
     def detect(self, picture: Pixels, threshold: float) -> tuple[Detection, ...]:
         """Objects with at least this score, by falling score."""
+        ...
+
+
+@runtime_checkable
+class NeedsEncoder(Protocol):
+    """What becomes an enricher with the encoder of an index."""
+
+    def using(self, encoder: Any) -> Enricher:
+        """The enricher. ``encoder`` is as :mod:`embedsearch.encoders.base` has it."""
         ...

@@ -6,10 +6,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from importlib import import_module
-from typing import get_args
+from typing import Any, get_args
 
 from embedsearch.enrichers import detect_folder
-from embedsearch.enrichers.base import Enricher
+from embedsearch.enrichers.base import Enricher, NeedsEncoder
 from embedsearch.errors import EnricherError
 from embedsearch.records import Stage
 from embedsearch.settings import Device
@@ -33,6 +33,8 @@ class Family:
 FAMILIES: tuple[Family, ...] = (
     Family("detect", "yolo", "detect_onnx", "yolo:MODEL.onnx"),
     Family("detect", "torchvision", "detect_torchvision", "torchvision:MODEL"),
+    Family("detect", "rcnn", "open_vocabulary", "rcnn?labels=dog,red umbrella"),
+    Family("detect", "fast-rcnn", "open_vocabulary", "fast-rcnn?labels=dog,red umbrella"),
     Family("track", "botsort", "track", "botsort?detector=yolo:MODEL.onnx"),
 )
 
@@ -40,11 +42,23 @@ DEFAULTS: dict[Stage, str] = {}
 """What a stage uses where nothing is named."""
 
 
-def load(stage: Stage, spec: str | None = None, device: Device = "auto") -> Enricher:
-    """Load the enricher of ``stage`` that ``spec`` names, or the stage's own.
+def load(
+    stage: Stage, spec: str | None = None, device: Device = "auto", encoder: Any = None
+) -> Enricher:
+    """Load the enricher of ``stage`` that ``spec`` names, or the stage's own. Those that name what
+    they see with an encoder use ``encoder``.
 
     Raises :class:`~embedsearch.errors.EnricherError`.
     """
+    made = _load(stage, spec, device)
+    if not isinstance(made, NeedsEncoder):
+        return made
+    if encoder is None:
+        raise EnricherError(f"{spec!r} names what it sees with an encoder, and here is none.")
+    return made.using(encoder)
+
+
+def _load(stage: Stage, spec: str | None, device: Device) -> Enricher | NeedsEncoder:
     spec = spec or DEFAULTS.get(stage)
     if spec is None:
         raise EnricherError(f"There is nothing for --enrich {stage} in this version.")
@@ -53,7 +67,8 @@ def load(stage: Stage, spec: str | None = None, device: Device = "auto") -> Enri
     prefix = re.split("[:?]", spec, maxsplit=1)[0]
     for family in FAMILIES:
         if (family.stage, family.prefix) == (stage, prefix):
-            made: Enricher = import_module(f"{__package__}.{family.module}").load(spec, device)
+            module = import_module(f"{__package__}.{family.module}")
+            made: Enricher | NeedsEncoder = module.load(spec, device)
             return made
     from importlib.metadata import entry_points
 

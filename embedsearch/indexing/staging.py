@@ -85,7 +85,7 @@ def run_stages(
         if wish.stage in FOR_VIDEOS and not pictures_for(ledger, wish.stage):
             continue
         try:
-            loaded.append((wish, registry.load(wish.stage, wish.spec, device)))
+            loaded.append((wish, registry.load(wish.stage, wish.spec, device, encoder)))
         except MissingExtraError as error:
             if not wish.optional:
                 raise
