@@ -30,6 +30,7 @@ class Task(StrEnum):
     objects = "objects"
     products = "products"
     robustness = "robustness"
+    segmentation = "segmentation"
     tracking = "tracking"
 
 
@@ -70,9 +71,18 @@ def evaluate(
             help="detection, objects, tracking: default the one in the box.",
         ),
     ] = None,
+    segmenter: Annotated[
+        str | None,
+        typer.Option(
+            "--segmenter", metavar="SPEC", help="segmentation: default the one in the box."
+        ),
+    ] = None,
     half: Annotated[
         Half | None,
-        typer.Option("--half", help="detection, objects: only files whose name has such a SHA-1."),
+        typer.Option(
+            "--half",
+            help="detection, objects, segmentation: only files whose name has such a SHA-1.",
+        ),
     ] = None,
     boxes: Annotated[
         BoxChoice | None,
@@ -118,6 +128,7 @@ def evaluate(
     objects: does the name of an object find the pictures that hold one, by their whole embedding
     (global) and by all that the index knows of them (fused)?
     tracking: are objects followed through a clip, each as the one that it is?
+    segmentation: does every pixel get the class of what it shows (a segmenter)?
 
     \b
     Examples:
@@ -130,13 +141,16 @@ def evaluate(
       embedsearch evaluate tracking clip/ --detector yolo:model.onnx
       embedsearch evaluate tracking clip/ --boxes gt --no-appearance
       embedsearch evaluate tracking clip/ --start first-box
+      embedsearch evaluate segmentation detection/annotations.jsonl --segmenter my-segmenter/
       embedsearch evaluate robustness captions/captions.jsonl --sample 200 --out robustness.png
       embedsearch evaluate robustness category/meta.csv --encoder mini --encoder tuned/
     """
     if distractors is not None and task is not Task.copies:
         raise typer.BadParameter("--distractors belongs to: evaluate copies")
-    if half is not None and task not in (Task.detection, Task.objects):
-        raise typer.BadParameter("--half belongs to: evaluate detection, objects")
+    if half is not None and task not in (Task.detection, Task.objects, Task.segmentation):
+        raise typer.BadParameter("--half belongs to: evaluate detection, objects, segmentation")
+    if segmenter is not None and task is not Task.segmentation:
+        raise typer.BadParameter("--segmenter belongs to: evaluate segmentation")
     if detector is not None and task not in (Task.detection, Task.objects, Task.tracking):
         raise typer.BadParameter("--detector belongs to: evaluate detection, objects, tracking")
     if task is not Task.tracking and (boxes, appearance, start) != (None, None, None):
@@ -163,6 +177,8 @@ def evaluate(
             raise typer.BadParameter("--boxes gt needs no --detector")
         looks = None if appearance is False else specs[0]
         measured = _tracking(path, None if given else (detector or ""), looks, start)
+    elif task is Task.segmentation:
+        measured = _segmentation(path, segmenter, half)
     else:
         from embedsearch.encoders import registry
 
@@ -226,6 +242,15 @@ def _tracking(
 
     found = None if detector is None else Tracking(registry.load("detect", detector or None))
     return evaluate_tracking(clip, found, None if encoder is None else encoders.load(encoder))
+
+
+def _segmentation(path: Path, spec: str | None, half: Half | None) -> dict[str, Any]:
+    from embedsearch.enrichers import registry
+    from embedsearch.training.evaluate import evaluate_segmentation
+
+    return evaluate_segmentation(
+        path, registry.load("segment", spec), half=None if half is None else half.value
+    )
 
 
 def _flat(tree: dict[str, Any], above: str = "") -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ R = TypeVar("R")
 
 TASKS: dict[str, str] = {
     "detect": "embedsearch.training.detect.finetune",
+    "segment": "embedsearch.training.segment.finetune",
 }
 """By task, the module that has its ``Recipe``, a dataclass as in
 :mod:`embedsearch.training.recipe`, and its ``finetune`` (:class:`Finetune`)."""

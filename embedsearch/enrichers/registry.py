@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, get_args
 
 from embedsearch.enrichers import detect_folder
@@ -36,7 +37,11 @@ FAMILIES: tuple[Family, ...] = (
     Family("detect", "rcnn", "open_vocabulary", "rcnn?labels=dog,red umbrella"),
     Family("detect", "fast-rcnn", "open_vocabulary", "fast-rcnn?labels=dog,red umbrella"),
     Family("track", "botsort", "track", "botsort?detector=yolo:MODEL.onnx"),
+    Family("segment", "litert", "segment_litert", "litert:MODEL.tflite"),
 )
+
+FOLDERS: dict[Stage, tuple[str, str]] = {"segment": ("segmenter.json", "segment_onnx")}
+"""By stage, the file that makes a folder an enricher of it, and the module that loads it."""
 
 DEFAULTS: dict[Stage, str] = {}
 """What a stage uses where nothing is named."""
@@ -70,6 +75,10 @@ def _load(stage: Stage, spec: str | None, device: Device) -> Enricher | NeedsEnc
             module = import_module(f"{__package__}.{family.module}")
             made: Enricher | NeedsEncoder = module.load(spec, device)
             return made
+    description, module = FOLDERS.get(stage, ("", ""))
+    if module and Path(spec).expanduser().is_dir():
+        made = import_module(f"{__package__}.{module}").load(spec, device)
+        return made
     from importlib.metadata import entry_points
 
     entries = [entry for entry in entry_points(group=ENTRY_POINTS) if entry.name == prefix]
@@ -78,4 +87,5 @@ def _load(stage: Stage, spec: str | None, device: Device) -> Enricher | NeedsEnc
         if isinstance(brought, Enricher) and brought.info.stage == stage:
             return brought
     known = ", ".join(family.example for family in FAMILIES if family.stage == stage)
+    known += f", a folder with {description}" if description else ""
     raise EnricherError(f"There is no {spec!r} for --enrich {stage}. There is: {known}.")

@@ -5,6 +5,7 @@ from embedsearch.training.evaluate.category import evaluate_category
 from embedsearch.training.evaluate.copies import evaluate_copies
 from embedsearch.training.evaluate.detection import evaluate_detection
 from embedsearch.training.evaluate.products import evaluate_products
+from embedsearch.training.evaluate.segmentation import evaluate_segmentation
 from embedsearch.training.evaluate.tracking import evaluate_one_object, evaluate_tracking
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "evaluate_detection",
     "evaluate_one_object",
     "evaluate_products",
+    "evaluate_segmentation",
     "evaluate_tracking",
 ]

@@ -29,6 +29,7 @@ ARGUED = frozenset(
         "ReduceSum",
         "ReduceMax",
         "ReduceL2",
+        "Resize",
     ]
 )
 """Operators whose constant inputs, but for the first, are arguments rather than values."""
@@ -176,6 +177,19 @@ def _concat(given: list[Any], about: Mapping[str, Any]) -> Any:
     return torch.cat(given, about["axis"])
 
 
+def _resize(given: list[Any], about: Mapping[str, Any]) -> Tensor:
+    """By the nearest pixel or bilinearly, as PyTorch does and exports it."""
+    maps, _, scales, sizes = (*given, None, None)[:4]
+    mode = {b"nearest": "nearest", b"linear": "bilinear"}[about.get("mode", b"nearest")]
+    how = about.get("coordinate_transformation_mode", b"half_pixel")
+    if sizes is None:
+        sizes = np.floor(np.array(maps.shape) * scales)
+    sides = [int(side) for side in sizes[2:]]
+    corners = how == b"align_corners" if mode == "bilinear" else None
+    resized: Tensor = functional.interpolate(maps, sides, mode=mode, align_corners=corners)
+    return resized
+
+
 def _unary(function: Callable[[Tensor], Tensor]) -> Operator:
     return lambda given, about: function(given[0])
 
@@ -232,6 +246,7 @@ OPERATORS: dict[str, Operator] = {
     "Max": _binary(torch.maximum),
     "Min": _binary(torch.minimum),
     "Concat": _concat,
+    "Resize": _resize,
     "Cast": lambda given, about: given[0].to(_DTYPES[about["to"]]),
     "Transpose": lambda given, about: given[0].permute(about["perm"]),
     "Reshape": _reshape,
