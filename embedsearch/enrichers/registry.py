@@ -75,10 +75,10 @@ def _load(stage: Stage, spec: str | None, device: Device) -> Enricher | NeedsEnc
             module = import_module(f"{__package__}.{family.module}")
             made: Enricher | NeedsEncoder = module.load(spec, device)
             return made
-    description, module = FOLDERS.get(stage, ("", ""))
-    if module and Path(spec).expanduser().is_dir():
-        made = import_module(f"{__package__}.{module}").load(spec, device)
-        return made
+    description, loader = FOLDERS.get(stage, ("", ""))
+    if loader and Path(spec).expanduser().is_dir():
+        of_folder: Enricher = import_module(f"{__package__}.{loader}").load(spec, device)
+        return of_folder
     from importlib.metadata import entry_points
 
     entries = [entry for entry in entry_points(group=ENTRY_POINTS) if entry.name == prefix]
