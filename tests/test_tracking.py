@@ -17,6 +17,7 @@ from colour_encoder import COLOURS, ColourEncoder
 from PIL import Image
 
 from embedsearch.enrichers import registry
+from embedsearch.enrichers import track as track_module
 from embedsearch.enrichers.appearance import Templates, mixed
 from embedsearch.enrichers.base import Findings, Pixels
 from embedsearch.enrichers.following import Sighting, Track
@@ -133,40 +134,54 @@ def test_a_camera_that_moves_does_not_lose_what_stands() -> None:
     assert len(track.sightings) == 16, "although its boxes in two frames never touch"
 
 
-def sighting(frame: int, x: float, look: Sequence[float], **more: float) -> Sighting:
-    vector = np.array(look, np.float32) / np.float32(np.linalg.norm(look))
-    return Sighting(frame, frame / 10, (x, 10.0, 10.0, 20.0), look=vector, **{"score": 0.9, **more})
+def track(label: str, *sightings: tuple[int, float, Sequence[float]], covered: float = 0) -> Track:
+    """Of sightings as (frame, x, look), ten frames a second."""
+    made = Track(label)
+    for frame, x, look in sightings:
+        vector = np.array(look, np.float32) / np.float32(np.linalg.norm(look))
+        made.add(Sighting(frame, frame / 10, (x, 10.0, 10.0, 20.0), 0.9, covered), vector)
+    return made
 
 
 def test_the_best_sighting_is_large_sure_and_free() -> None:
-    track = Track("dog", [sighting(1, 0, [1, 0]), sighting(2, 2, [0, 1], covered=0.8)])
-    assert track.best.frame == 1
-    look = track.look
+    dog = track("dog", (1, 0, [1, 0]))
+    dog.go_on_with(track("dog", (2, 2, [0, 1]), covered=0.8))
+    assert dog.best.frame == 1
+    look = dog.look
     assert look is not None and look[0] > 4 * look[1], "what is covered counts for less"
+    assert np.linalg.norm(look) == pytest.approx(1)
     assert Track("dog", [Sighting(1, 0.1, (0, 0, 1, 1), 0.5)]).look is None
 
 
 def test_of_several_that_could_go_on_the_likest_does() -> None:
-    lost = Track("dog", [sighting(n, 10, [1, 0.1]) for n in (1, 2, 3)])
-    same = Track("dog", [sighting(n, 20, [1, 0.2]) for n in (8, 9)])
-    less = Track("dog", [sighting(n, 12, [1, 0.6]) for n in (6, 7)])
+    lost = track("dog", *((n, 10, [1, 0.1]) for n in (1, 2, 3)))
+    same = track("dog", *((n, 20, [1, 0.2]) for n in (8, 9)))
+    less = track("dog", *((n, 12, [1, 0.6]) for n in (6, 7)))
     linked = relinked([lost, same, less])
-    assert [[one.frame for one in track.sightings] for track in linked] == [[1, 2, 3, 8, 9], [6, 7]]
+    assert [[one.frame for one in each.sightings] for each in linked] == [[1, 2, 3, 8, 9], [6, 7]]
 
 
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        (Track("cat", [sighting(8, 20, [1, 0])]), "another label"),
-        (Track("dog", [sighting(8, 20, [0, 1])]), "another look"),
-        (Track("dog", [sighting(8, 300, [1, 0])]), "too far"),
-        (Track("dog", [sighting(80, 20, [1, 0])]), "too late"),
-        (Track("dog", [sighting(3, 20, [1, 0])]), "at the same time"),
+        (track("cat", (8, 20, [1, 0])), "another label"),
+        (track("dog", (8, 20, [0, 1])), "another look"),
+        (track("dog", (8, 300, [1, 0])), "too far"),
+        (track("dog", (80, 20, [1, 0])), "too late"),
+        (track("dog", (3, 20, [1, 0])), "at the same time"),
     ],
 )
 def test_what_does_not_go_on_is_not_linked(other: Track, why: str) -> None:
-    lost = Track("dog", [sighting(n, 10, [1, 0]) for n in (1, 2, 3)])
-    assert relinked([lost, other]) == [lost, other], why
+    lost = track("dog", *((n, 10, [1, 0]) for n in (1, 2, 3)))
+    assert [len(each.sightings) for each in relinked([lost, other])] == [3, 1], why
+
+
+def test_nothing_is_followed_across_a_cut() -> None:
+    frames = [frame(("red", 40, 20, 20, 30))] * 12
+    shown = [Shown(n / 25, pixels, is_cut=n == 6) for n, pixels in enumerate(frames)]
+    tracks = Tracking(Things()).follow(shown, 25, ColourEncoder().encode_images)
+    seen = [[one.frame for one in each.sightings] for each in tracks]
+    assert seen == [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]
 
 
 def test_a_template_follows_how_a_thing_looks_but_not_what_hides_it() -> None:
@@ -206,16 +221,16 @@ def test_a_spec_names_detector_and_labels(monkeypatch: pytest.MonkeyPatch) -> No
         asked.append((stage, spec, device))
         return ColourDetector()
 
-    real = registry.load
-    monkeypatch.setattr(registry, "load", load)
-    tracking = real("track", "botsort?detector=yolo:dogs.onnx&labels=red,blue&every=3", "cpu")
+    real = track_module.load
+    monkeypatch.setattr(registry, "find", load)
+    tracking = real("botsort?detector=yolo:dogs.onnx&labels=red,blue&every=3", "cpu")
     assert isinstance(tracking, Tracking)
     assert asked == [("detect", "yolo:dogs.onnx", "cpu")]
     picture = frame(("red", 10, 10, 20, 20), ("green", 60, 10, 20, 20))
     assert [one.label for one in tracking.detect(picture)] == ["red"]
     assert tracking.enrich(picture) == Findings()
     assert tracking.step(25) == 3
-    every = real("track", "botsort", "cpu")
+    every = real("botsort", "cpu")
     assert isinstance(every, Tracking)
     assert [every.step(rate) for rate in (10, 15, 30, 60)] == [1, 1, 2, 4]
     assert tracking.info.stage == "track"
@@ -225,7 +240,15 @@ def test_a_spec_names_detector_and_labels(monkeypatch: pytest.MonkeyPatch) -> No
         ("botsort?every=x", "every=x"),
     ):
         with pytest.raises(EnricherError, match=says):
-            real("track", wrong, "cpu")
+            real(wrong, "cpu")
+
+
+def test_a_detector_that_needs_the_encoder_of_the_index_gets_it() -> None:
+    tracking = registry.load("track", "botsort?detector=rcnn?labels=red", "cpu", ColourEncoder())
+    assert isinstance(tracking, Tracking)
+    assert tracking.detector.info.labels == ("red",)
+    with pytest.raises(EnricherError, match="with an encoder, and here is none"):
+        registry.load("track", "botsort?detector=rcnn?labels=red", "cpu")
 
 
 def test_trackers_are_loaded_only_where_something_is_followed() -> None:

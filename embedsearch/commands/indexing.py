@@ -60,7 +60,12 @@ def index(
         str | None, typer.Option("--ocr", metavar="SPEC", help="Who reads words.")
     ] = None,
     detector: Annotated[
-        str | None, typer.Option("--detector", metavar="SPEC", help="Who finds objects.")
+        str | None,
+        typer.Option(
+            "--detector",
+            metavar="SPEC",
+            help="Who finds objects, in pictures and to be followed through videos.",
+        ),
     ] = None,
     segmenter: Annotated[
         str | None, typer.Option("--segmenter", metavar="SPEC", help="Who finds outlines.")
@@ -161,6 +166,7 @@ def index(
                 "ocr": ocr,
                 "detect": detector,
                 "segment": segmenter,
+                "track": None if detector is None else f"botsort?detector={detector}",
             }
             enriched = opened.enrich(enrich, *given, specs=specs, crop=crop.value, **shared)
             report = _joined(report, enriched)

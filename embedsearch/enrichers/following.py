@@ -10,6 +10,7 @@ for longer, see :mod:`~embedsearch.enrichers.relinking`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,14 +40,18 @@ class Sighting:
     """An object in one frame."""
 
     frame: int
+    """The first is 1."""
     time: float
     """Seconds from the beginning of the video."""
     box: Box
     score: float
-    look: NDArray[np.float32] | None = None
-    """Its embedding."""
     covered: float = 0.0
     """How far another box overlaps it (IoU)."""
+
+    @property
+    def worth(self) -> float:
+        """How well it shows the object, in [0, 1]."""
+        return self.score * (1 - min(self.covered, 0.95))
 
 
 @dataclass(slots=True)
@@ -55,38 +60,48 @@ class Track:
 
     label: str
     sightings: list[Sighting] = field(default_factory=list)
+    _looks: NDArray[np.float32] | None = None
+    """The sum of its looks; they themselves would be many."""
+
+    def add(self, one: Sighting, look: NDArray[np.float32] | None = None) -> None:
+        """It was seen again; ``look`` is the embedding of what was seen."""
+        self.sightings.append(one)
+        if look is not None:
+            self._take(look * np.float32(one.worth))
+
+    def go_on_with(self, other: Track) -> None:
+        """What ``other`` followed later is the same."""
+        self.sightings += other.sightings
+        if other._looks is not None:
+            self._take(other._looks)
 
     @property
     def look(self) -> NDArray[np.float32] | None:
         """The mean of its looks, L2-normalised; those that show it best count most."""
-        pairs = [(one.look, _worth(one)) for one in self.sightings if one.look is not None]
-        if not pairs:
-            return None
-        return unit(np.sum([look * np.float32(worth) for look, worth in pairs], axis=0))
+        return None if self._looks is None else unit(self._looks)
 
     @property
     def best(self) -> Sighting:
         """Where it is seen best: large, free and sure."""
-        return max(self.sightings, key=lambda one: _worth(one) * one.box[2] * one.box[3])
+        return max(self.sightings, key=lambda one: one.worth * one.box[2] * one.box[3])
 
-
-def _worth(one: Sighting) -> float:
-    return one.score * (1 - min(one.covered, 0.95))
+    def _take(self, looks: NDArray[np.float32]) -> None:
+        self._looks = looks if self._looks is None else self._looks + looks
 
 
 class Follower:
     """Follows the objects of one video. Call :meth:`see` for every frame, in order."""
 
-    def __init__(self, rate: float, *, steady: bool = False) -> None:
-        """``rate`` is the number of frames a second. ``steady``: the camera does not move.
+    def __init__(self, rate: float, *, frames_before: int = 0) -> None:
+        """``rate`` is the number of frames a second, of which some may have come before.
 
         Raises :class:`~embedsearch.errors.MissingExtraError`.
         """
         self._trackers = _library()
         self._rate = rate
         self._of_label: dict[str, _OneLabel] = {}
-        self._camera = None if steady else self._trackers.CMC(self._trackers.CMCConfig(downscale=2))
-        self._frame = 0
+        self._camera = self._trackers.CMC(self._trackers.CMCConfig(downscale=2))
+        self._frame = frames_before
 
     def see(
         self,
@@ -101,9 +116,7 @@ class Follower:
         places = [n for n, one in enumerate(objects) if one.score >= LEAST]
         corners = _corners([objects[n].box for n in places])
         covered = _covered(corners)
-        moved = None
-        if self._camera is not None:
-            moved = self._camera.estimate(np.ascontiguousarray(picture[..., ::-1]), corners)
+        moved = self._camera.estimate(np.ascontiguousarray(picture[..., ::-1]), corners)
         for label in {objects[n].label for n in places} - self._of_label.keys():
             self._of_label[label] = _OneLabel(label, self._trackers, self._rate)
         for label, one in self._of_label.items():
@@ -114,12 +127,12 @@ class Follower:
                     time,
                     objects[places[at]].box,
                     objects[places[at]].score,
-                    None if looks is None else looks[places[at]],
                     float(covered[at]),
                 )
                 for at in mine
             ]
-            one.see(corners[mine], sightings, moved)
+            seen = None if looks is None else looks[[places[at] for at in mine]]
+            one.see(corners[mine], sightings, seen, moved)
 
     def tracks(self) -> list[Track]:
         """All that was followed, as it was followed, by the time of its first sighting."""
@@ -148,16 +161,19 @@ class _OneLabel:
         self.tracks: dict[int, Track] = {}
 
     def see(
-        self, corners: NDArray[np.float64], sightings: list[Sighting], moved: NDArray[Any] | None
+        self,
+        corners: NDArray[np.float64],
+        sightings: list[Sighting],
+        looks: Vectors | None,
+        moved: NDArray[Any],
     ) -> None:
         import supervision
 
-        if moved is not None:
-            self._library.CMC.apply_batch(moved, self._tracker.tracks)
+        self._library.CMC.apply_batch(moved, self._tracker.tracks)
         self._looks.clear()
-        for box, one in zip(corners, sightings, strict=True):
-            if one.look is not None:
-                self._looks[box.tobytes()] = one.look
+        if looks is not None:
+            keys = (box.tobytes() for box in corners)
+            self._looks.update(zip(keys, looks, strict=True))
         given = supervision.Detections(
             xyxy=corners,
             confidence=np.array([one.score for one in sightings], np.float64),
@@ -168,10 +184,10 @@ class _OneLabel:
             if number < 0:
                 continue
             one = sightings[place]
-            track = self.tracks.setdefault(int(number), Track(self._label))
-            track.sightings.append(one)
-            if one.look is not None:
-                self._templates.see(int(number), one.look, one.score, one.covered)
+            look = None if looks is None else looks[place]
+            self.tracks.setdefault(int(number), Track(self._label)).add(one, look)
+            if look is not None:
+                self._templates.see(int(number), look, one.score, one.covered)
 
 
 def _corners(boxes: Sequence[Box]) -> NDArray[np.float64]:
@@ -203,4 +219,6 @@ def _library() -> Any:
             "are both installed, keep one: pip uninstall -y opencv-python && pip install "
             "--force-reinstall --no-deps opencv-python-headless"
         ) from error
+    # It would print on stderr that a still picture, or an empty one, does not move.
+    logging.getLogger("trackers").addHandler(logging.NullHandler())
     return trackers

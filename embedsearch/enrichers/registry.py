@@ -55,7 +55,7 @@ def load(
 
     Raises :class:`~embedsearch.errors.EnricherError`.
     """
-    made = _load(stage, spec, device)
+    made = find(stage, spec, device)
     if not isinstance(made, NeedsEncoder):
         return made
     if encoder is None:
@@ -63,7 +63,8 @@ def load(
     return made.using(encoder)
 
 
-def _load(stage: Stage, spec: str | None, device: Device) -> Enricher | NeedsEncoder:
+def find(stage: Stage, spec: str | None, device: Device) -> Enricher | NeedsEncoder:
+    """As :func:`load`, where no encoder is at hand yet."""
     spec = spec or DEFAULTS.get(stage)
     if spec is None:
         raise EnricherError(f"There is nothing for --enrich {stage} in this version.")

@@ -46,10 +46,11 @@ def relinked(tracks: Sequence[Track]) -> list[Track]:
     for track in tracks:
         if id(track) in linked:
             continue
-        whole, at = Track(track.label, list(track.sightings)), id(track)
+        whole, at = Track(track.label), id(track)
+        whole.go_on_with(track)
         while at in next_of:
             at = next_of[at]
-            whole.sightings += by_id[at].sightings
+            whole.go_on_with(by_id[at])
         result.append(whole)
     return result
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
 
-from embedsearch.enrichers.base import Detector, Enricher, Findings, Pixels
+from embedsearch.enrichers.base import Detector, Enricher, Findings, NeedsEncoder, Pixels
 from embedsearch.enrichers.following import LEAST, Follower, Track, Vectors
 from embedsearch.enrichers.relinking import relinked
 from embedsearch.errors import EnricherError
@@ -32,8 +33,8 @@ Embed = Callable[[Sequence[Pixels]], Vectors]
 """Pictures to embeddings, float32 (N, dim), L2-normalised."""
 
 
-def load(spec: str, device: Device) -> Tracking:
-    """Load ``botsort``. Raises :class:`~embedsearch.errors.EnricherError`."""
+def load(spec: str, device: Device) -> Tracking | TrackingWithEncoder:
+    """Load ``botsort``, and its detector. Raises :class:`~embedsearch.errors.EnricherError`."""
     from embedsearch.enrichers import registry
 
     _, _, asked = spec.partition("?")
@@ -47,7 +48,9 @@ def load(spec: str, device: Device) -> Tracking:
     if not every.isdecimal():
         raise EnricherError(f"{spec!r}: every={every} must be a number of frames, 1 or more.")
     labels = tuple(filter(None, options.get("labels", "").split(",")))
-    detector = registry.load("detect", options.get("detector"), device)
+    detector = registry.find("detect", options.get("detector"), device)
+    if isinstance(detector, NeedsEncoder):
+        return TrackingWithEncoder(detector, spec, labels, int(every))
     return Tracking(detector, spec, labels=labels, every=int(every))
 
 
@@ -58,6 +61,22 @@ class Shown:
     time: float
     """Seconds from its beginning."""
     pixels: Pixels
+    is_cut: bool = False
+    """Whether it shows something else than the one before: nothing is followed across it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingWithEncoder:
+    """Tracking whose detector names what it sees with the encoder of the index."""
+
+    detector: NeedsEncoder
+    spec: str
+    labels: tuple[str, ...]
+    every: int
+
+    def using(self, encoder: Any) -> Tracking:
+        detector = self.detector.using(encoder)
+        return Tracking(detector, self.spec, labels=self.labels, every=self.every)
 
 
 class Tracking:
@@ -120,13 +139,18 @@ def follow_detections(
 ) -> list[Track]:
     """As :meth:`Tracking.follow`, of what was detected already."""
     follower = Follower(rate)
-    for shown, objects in frames:
+    tracks: list[Track] = []
+    for number, (shown, objects) in enumerate(frames):
+        if shown.is_cut:
+            tracks += relinked(follower.tracks())
+            follower = Follower(rate, frames_before=number)
         looks = None
         if embed is not None:
             cuts = list(crops(shown.pixels, [one.box for one in objects]))
             looks = embed(cuts) if cuts else np.empty((0, 1), np.float32)
         follower.see(shown.time, shown.pixels, objects, looks)
-    return [track for track in relinked(follower.tracks()) if len(track.sightings) >= BRIEF]
+    tracks += relinked(follower.tracks())
+    return [track for track in tracks if len(track.sightings) >= BRIEF]
 
 
 def crops(picture: Pixels, boxes: Sequence[Box]) -> Iterator[Pixels]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ EVERY = 5.0
 """A shot that lasts longer than so many seconds is divided."""
 _LOOK_EVERY = 0.08
 """Seconds between frames that are looked at: twelve a second show every cut."""
-_LOOK_SIDE = 36
+LOOK_SIDE = 36
 """Shorter side of what is looked at, pixels."""
 CUT = 27.0
 """ContentDetector's: the least difference, of 255, that is a cut where nothing is known before."""
@@ -36,6 +36,27 @@ CUT_LEAST, CUT_AGAINST = 15.0, 3.0
 _RECENT = 4
 SAME = 3.0
 """Mean absolute difference of the levels, of 255, below which two frames show the same."""
+
+
+class Cuts:
+    """Tells where the picture changes at once."""
+
+    def __init__(self) -> None:
+        self._before: NDArray[np.int16] | None = None
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+
+    def between(self, look: NDArray[np.uint8]) -> bool:
+        """Whether there is a cut between the look before and this one, a small picture."""
+        colours = _hsv(look)
+        change = None if self._before is None else _content_change(self._before, colours)
+        self._before = colours
+        if change is None:
+            return False
+        enough = CUT
+        if self._recent:
+            enough = max(CUT_LEAST, CUT_AGAINST * sum(self._recent) / len(self._recent))
+        self._recent.append(change)
+        return change >= enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +113,7 @@ def _divided(
 ) -> Iterator[tuple[_Under, float]]:
     """Shots with the time of their end, alike or not."""
     under: _Under | None = None
-    before: NDArray[np.int16] | None = None
-    recent: deque[float] = deque(maxlen=_RECENT)
+    cuts = Cuts()
     last, looked = 0.0, -1.0
     for frame in video.frames():
         if not go_on():
@@ -102,16 +122,11 @@ def _divided(
         if frame.time - looked < _LOOK_EVERY and under is not None:
             continue
         looked = frame.time
-        look = frame.pixels(_LOOK_SIDE)
-        colours = _hsv(look)
-        change = None if before is None else _content_change(before, colours)
-        cut = change is not None and change >= _enough(recent)
-        before = colours
+        look = frame.pixels(LOOK_SIDE)
+        cut = cuts.between(look)
         if under is not None and (cut or frame.time - under.start >= every):
             yield under, frame.time
             under = None
-        if change is not None:
-            recent.append(change)
         clearness = _clearness(look)
         if under is None:
             under = _Under(frame.time, clearness, look, frame)
@@ -119,11 +134,6 @@ def _divided(
             under = replace(under, clearness=clearness, look=look, frame=frame)
     if under is not None:
         yield under, last + 1 / video.rate
-
-
-def _enough(recent: Collection[float]) -> float:
-    """The change that is a cut."""
-    return max(CUT_LEAST, CUT_AGAINST * sum(recent) / len(recent)) if recent else CUT
 
 
 def _hsv(look: NDArray[np.uint8]) -> NDArray[np.int16]:

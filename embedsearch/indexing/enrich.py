@@ -124,7 +124,7 @@ class StageRun:
     def _looked(self, pending: list[int], workers: int) -> Iterator[Looked]:
         """Results in the order of ``pending``, with a bounded number under way."""
         images = self._images(pending)
-        under_way: deque[Future[Looked]] = deque()
+        under_way: deque[Future[Looked | None]] = deque()
         with ThreadPoolExecutor(workers, thread_name_prefix="embedsearch") as pool:
             try:
                 while True:
@@ -132,10 +132,12 @@ class StageRun:
                         image = next(images, None)
                         if image is None:
                             break
-                        under_way.append(pool.submit(self._look, image))
+                        under_way.append(pool.submit(self.look, image))
                     if not under_way:
                         return
-                    yield under_way.popleft().result()
+                    looked = under_way.popleft().result()
+                    if looked is not None:
+                        yield looked
             finally:
                 for future in under_way:
                     future.cancel()
@@ -153,18 +155,16 @@ class StageRun:
                         copy_found(self._ledger, twin, image_id, self._key)
                     self._counts["copied"] += 1
 
-    def _look(self, image: Image) -> Looked:
+    def look(self, image: Image) -> Looked | None:
+        """What comes of one picture; None where the run was told to stop in its middle."""
         stage = self._enricher.info.stage
         try:
-            file = read_unchanged(image)
-            look = max(self._enricher.info.look, self._encoder.info.input_size)
-            whole = decode(file, look)
-            found = scaled(self._enricher.enrich(whole.pixels), whole)
-            places = [(one.box, one.mask) for one in found.objects]
-            vectors = embed_crops(self._encoder, file, whole, places, self._crop)
-            if not np.isfinite(vectors).all():
+            found = self.find(image)
+            if found is None:
+                return None
+            if found.vectors is not None and not np.isfinite(found.vectors).all():
                 raise ValueError("the encoder gave numbers that are no embedding")
-            return Looked(image, replace(found, vectors=vectors))
+            return Looked(image, found)
         except PictureError as error:
             return Looked(image, error=PictureError(stage, error.reason))
         except EmbedSearchError:
@@ -172,6 +172,16 @@ class StageRun:
         except Exception as error:
             said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             return Looked(image, error=PictureError(stage, f"{stage} failed on it: {said}"))
+
+    def find(self, image: Image) -> Found | None:
+        """What the enricher finds in one picture, with its embeddings. May raise anything."""
+        file = read_unchanged(image)
+        look = max(self._enricher.info.look, self._encoder.info.input_size)
+        whole = decode(file, look)
+        found = scaled(self._enricher.enrich(whole.pixels), whole)
+        places = [(one.box, one.mask) for one in found.objects]
+        vectors = embed_crops(self._encoder, file, whole, places, self._crop)
+        return replace(found, vectors=vectors)
 
     def _store(self, batch: list[Looked]) -> None:
         if not batch:

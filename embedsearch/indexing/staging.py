@@ -9,10 +9,12 @@ from threading import Event
 
 from embedsearch.encoders.base import Encoder
 from embedsearch.enrichers import registry
+from embedsearch.enrichers.track import Tracking
 from embedsearch.errors import EnricherError, MissingExtraError
 from embedsearch.indexing.crops import Crop
 from embedsearch.indexing.enrich import StageRun
 from embedsearch.indexing.progress import Progress
+from embedsearch.indexing.tracks import TrackRun
 from embedsearch.records import Stage, StageReport
 from embedsearch.settings import Device
 from embedsearch.store.findings import FOR_VIDEOS, pictures_for
@@ -96,7 +98,8 @@ def run_stages(
     for wish, enricher in loaded:
         if stop.is_set():
             break
-        stage = StageRun(
+        kind = TrackRun if isinstance(enricher, Tracking) else StageRun
+        stage = kind(
             ledger,
             encoder,
             index_folder,

@@ -33,6 +33,10 @@ class StoredEnricher:
     info: EnricherInfo
 
 
+Times = tuple[float, float, float]
+"""When an object is first and last seen, and when best: seconds from the beginning of a video."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What one stage found in one picture; boxes in pixels of the upright picture."""
@@ -40,6 +44,8 @@ class Found:
     objects: Sequence[Detection] = ()
     vectors: Matrix | None = None
     """float32 (len(objects), dim): an embedding of each object."""
+    times: Sequence[Times] | None = None
+    """Of objects that were followed through a video, in their order."""
     lines: Sequence[TextLine] = ()
 
 
@@ -106,7 +112,11 @@ def store_found(
     """Put what was found in a picture in place of what this stage found there before. Inside a
     transaction."""
     _clear(ledger, image_id, enricher.info.stage)
-    ids = [_add_object(ledger, image_id, enricher, one) for one in found.objects]
+    times: Sequence[Times | None] = found.times or [None] * len(found.objects)
+    ids = [
+        _add_object(ledger, image_id, enricher, one, when)
+        for one, when in zip(found.objects, times, strict=True)
+    ]
     if ids and found.vectors is not None:
         ledger.embed_regions(np.array(ids, np.int64), found.vectors, encoder)
     ledger.connection.executemany(
@@ -244,17 +254,26 @@ def mask_json(mask: Mask) -> str:
     return json.dumps({"size": [mask.height, mask.width], "counts": mask.counts})
 
 
-def _add_object(ledger: Ledger, image_id: int, enricher: StoredEnricher, one: Detection) -> int:
+def _add_object(
+    ledger: Ledger,
+    image_id: int,
+    enricher: StoredEnricher,
+    one: Detection,
+    when: Times | None,
+) -> int:
+    """An object, or with its times a track."""
     cursor = ledger.connection.execute(
-        "insert into regions (image_id, kind, x, y, w, h, label, score, mask, enricher) "
-        "values (?, 'object', ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into regions (image_id, kind, x, y, w, h, label, score, mask, enricher, start, "
+        "until, at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             image_id,
+            "object" if when is None else "track",
             *one.box,
             one.label,
             one.score,
             None if one.mask is None else mask_json(one.mask),
             enricher.key,
+            *(when or (None, None, None)),
         ),
     )
     return int(cursor.lastrowid or 0)
