@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -247,3 +249,34 @@ def test_a_folder_becomes_a_video_and_photos_again(run: Run, tmp_path: Path) -> 
     report = run(tmp_path)
     assert (report.vanished, report.new) == (1, 0)
     assert report.unchanged == 4
+
+
+# From the outside
+
+
+def test_a_query_finds_the_moment_and_the_gallery_shows_its_frame(tmp_path: Path) -> None:
+    from embedsearch.commands.output import write_hit_gallery
+    from embedsearch.index import Index
+
+    films = tmp_path / "films"
+    clips.write_frames(films / "clip", of_colours("red", "green", "blue"))
+    clips.write_clip(films / "other.mp4", of_colours("purple", "yellow"))
+    Image.new("RGB", (96, 64), COLOURS["green"]).save(films / "green.png")
+    with Index(tmp_path / "index") as index:
+        index.add(films)
+        example = clips.scene(1)
+        example[:] = of_colours("blue")[0]
+        Image.fromarray(example).save(tmp_path / "like.png")
+        hit, *others = index.search(images=[tmp_path / "like.png"])
+        assert len(others) == 2, "each video once"
+        assert Path(hit.path) == films / "clip"
+        assert hit.signals[0].kind == "track"
+        assert hit.signals[0].time is not None and 3.0 <= hit.signals[0].time < 4.5
+        similar = index.similar(films / "clip", k=5)
+        assert {Path(one.path).name for one in similar} == {"other.mp4", "green.png"}
+        write_hit_gallery(index, [("", [hit])], "blue", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    picture = Image.open(BytesIO(b64decode(page.split("data:image/jpeg;base64,")[1].split('"')[0])))
+    pixel = np.asarray(picture.convert("RGB"))[60, 90]
+    assert np.abs(pixel.astype(int) - COLOURS["blue"]).max() < 25
+    assert "at 0:0" in page

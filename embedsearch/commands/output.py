@@ -137,12 +137,15 @@ def _examples(index: Index, query: Query) -> list[Card]:
     ]
 
 
-def thumbnail_of(thumbnails: Thumbnails, path: str, box: Box | None = None) -> bytes | None:
-    """``None``, of which the card says so, where the picture has gone since it was indexed."""
+def thumbnail_of(
+    thumbnails: Thumbnails, path: str, box: Box | None = None, at: float | None = None
+) -> bytes | None:
+    """Of a picture, or of the frame of a video at a time. ``None``, of which the card says so,
+    where the picture has gone since it was indexed."""
     from embedsearch.errors import PictureError
 
     try:
-        return thumbnails.get(os.fsencode(path), box=box)
+        return thumbnails.get(os.fsencode(path), box=box, at=at)
     except PictureError:
         return None
 
@@ -156,13 +159,16 @@ def _cards(index: Index, hits: Sequence[Hit]) -> list[Card]:
     cards = []
     for hit in hits:
         width, height = sizes.get(hit.path, (0, 0))
+        # The frame that speaks most for a video, which is the first of its signals with a time.
+        at = next((one.time for one in hit.signals if one.time is not None), None)
         cards.append(
             Card(
                 path=hit.path,
                 rank=hit.rank,
                 score=hit.score,
                 signals=hit.signals,
-                thumbnail=thumbnail_of(thumbnails, hit.path),
+                thumbnail=thumbnail_of(thumbnails, hit.path, at=at),
+                at=at,
                 width=width,
                 height=height,
                 outlines=outlines.get(hit.path, ()),

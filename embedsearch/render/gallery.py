@@ -30,6 +30,8 @@ class Card:
     signals: tuple[Signal, ...] = ()
     thumbnail: bytes | None = None
     """JPEG bytes, upright; ``None`` where there is none to show."""
+    at: float | None = None
+    """Of a video, when the frame of the thumbnail is shown: only boxes of that time lie on it."""
     width: int = 0
     """Of the upright picture, in pixels, as the boxes of ``signals`` are; 0 where not known."""
     height: int = 0
@@ -142,7 +144,9 @@ def _shown_cards(cards: Sequence[Card], above: str) -> Iterator[dict[str, Any]]:
             "boxes": [
                 [*(round(side, 1) for side in signal.box), printable(_signal(signal))]
                 for signal in card.signals
-                if signal.box is not None and not _covers(signal.box, card)
+                if signal.box is not None
+                and not _covers(signal.box, card)
+                and (card.at is None or signal.time in (None, card.at))
             ],
             "outlines": [" ".join(f"{x:g},{y:g}" for x, y in line) for line in card.outlines],
             "letters": round(max(card.width, card.height) / 42, 1),

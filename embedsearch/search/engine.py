@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.encoders.base import Encoder
+from embedsearch.images.files import status
 from embedsearch.records import Hit, Region, Signal
 from embedsearch.search.count import Count
 from embedsearch.search.fusion import WEIGHTS, Evidence, Weights, explained, ranked
@@ -76,10 +77,10 @@ class Engine:
         if image is None or image.status != "ok":
             return None
         try:
-            status = os.stat(path)
+            as_it_is = status(path)
         except OSError:
             return None
-        if (status.st_size, status.st_mtime_ns) != (image.size, image.mtime_ns):
+        if as_it_is != (image.size, image.mtime_ns):
             return None
         return self._catalogue.embedding_of(image, self.encoder)
 
