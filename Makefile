@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs mini clean
+.PHONY: help demo test lint bench docs mini yolox clean
 
 help:  ## list what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 8
@@ -73,6 +73,13 @@ mini: $(READY)  ## train the encoder in the box, into build/mini/int8; SHARED=FO
 	$(BIN)/embedsearch quantize $(MINI)/float32 --photos $(SHARED)/data/train --out $(MINI)/int8
 	$(BIN)/python benchmarks/tasks.py $(SHARED)/data int8=$(MINI)/int8 float32=$(MINI)/float32 \
 	    "teachers=$(FOUR)" --out $(MINI)/int8/figures.json
+
+yolox: $(READY)  ## train the detector in the box, into build/yolox; SHARED=FOLDER holds data/ and weights/
+	$(BIN)/embedsearch finetune --task detect --recipe $(RECIPES)/yolox.toml \
+	    $(SHARED)/data/detection/annotations.jsonl --set data.check=$(SHARED)/data/detection/annotations.jsonl \
+	    --set "data.photos=['$(TRAIN)']" \
+	    --encoder "yolo:$(SHARED)/weights/yolox_nano.onnx?about=$(RECIPES)/yolox_nano.json" \
+	    --out build/yolox $(if $(wildcard build/yolox/training/checkpoint.pt),--resume)
 
 clean:  ## remove the virtual environment, the caches and the demo
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

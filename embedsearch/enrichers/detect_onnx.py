@@ -118,13 +118,14 @@ class _Loaded:
     kind: str
     """Number type of the input."""
 
-    def run(self, entered: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, entered: NDArray[Any]) -> NDArray[np.float32]:
         if self.kind == "tensor(uint8)":
-            entering: NDArray[Any] = np.rint(entered).clip(0, 255).astype(np.uint8)
+            if entered.dtype != np.uint8:
+                entered = np.rint(entered).clip(0, 255).astype(np.uint8)
         else:
-            entering = entered.astype(np.float16 if self.kind == "tensor(float16)" else np.float32)
-        given = self.session.run(None, {self.name: entering[None]})[0]
-        rows: NDArray[np.float32] = given[0].astype(np.float32)
+            entered = entered.astype(np.float16 if self.kind == "tensor(float16)" else np.float32)
+        given = self.session.run(None, {self.name: entered[None]})[0]
+        rows: NDArray[np.float32] = given[0].astype(np.float32, copy=False)
         return rows
 
 

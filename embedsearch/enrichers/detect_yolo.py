@@ -21,7 +21,7 @@ class Network(Protocol):
         """Height and width of its input."""
         ...
 
-    def run(self, entered: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, entered: NDArray[Any]) -> NDArray[np.float32]:
         """From one picture as :func:`entering` makes it to its rows, without an axis of batches."""
         ...
 
@@ -62,11 +62,12 @@ def _detection(
 
 def entering(
     picture: Pixels, size: tuple[int, int], file: DetectorFile
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
     """A picture as the network takes it, and how it lies there: a point (x, y) of the picture is at
     (x, y) * scale + shift.
 
-    ``size`` is the input's height and width; the result has the layout of ``file.input``.
+    ``size`` is the input's height and width; the result has the layout of ``file.input``. It stays
+    bytes where nothing is taken off or divided.
     """
     import cv2
 
@@ -90,9 +91,9 @@ def entering(
     canvas[top : top + inner[1], left : left + inner[0]] = resized
     if told.colour == "bgr":
         canvas = canvas[:, :, ::-1]
-    real: NDArray[Any] = canvas.astype(np.float32)
+    entered: NDArray[Any] = canvas
     if any(told.mean) or set(told.std) != {1.0}:
-        real = (real - np.array(told.mean, np.float32)) / np.array(told.std, np.float32)
+        entered = (canvas - np.array(told.mean, np.float32)) / np.array(told.std, np.float32)
     if told.layout == "nchw":
-        real = real.transpose(2, 0, 1)
-    return np.ascontiguousarray(real), scale, shift
+        entered = entered.transpose(2, 0, 1)
+    return np.ascontiguousarray(entered), scale, shift

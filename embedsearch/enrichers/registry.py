@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
-from embedsearch.enrichers import detect_folder
 from embedsearch.enrichers.base import Enricher, NeedsEncoder
 from embedsearch.errors import EnricherError
 from embedsearch.records import Stage
@@ -32,6 +31,7 @@ class Family:
 
 
 FAMILIES: tuple[Family, ...] = (
+    Family("detect", "yolox", "detect_onnx", "yolox"),
     Family("detect", "yolo", "detect_onnx", "yolo:MODEL.onnx"),
     Family("detect", "torchvision", "detect_torchvision", "torchvision:MODEL"),
     Family("detect", "rcnn", "open_vocabulary", "rcnn?labels=dog,red umbrella"),
@@ -40,10 +40,13 @@ FAMILIES: tuple[Family, ...] = (
     Family("segment", "litert", "segment_litert", "litert:MODEL.tflite"),
 )
 
-FOLDERS: dict[Stage, tuple[str, str]] = {"segment": ("segmenter.json", "segment_onnx")}
+FOLDERS: dict[Stage, tuple[str, str]] = {
+    "detect": ("detector.json", "detect_folder"),
+    "segment": ("segmenter.json", "segment_onnx"),
+}
 """By stage, the file that makes a folder an enricher of it, and the module that loads it."""
 
-DEFAULTS: dict[Stage, str] = {}
+DEFAULTS: dict[Stage, str] = {"detect": "yolox"}
 """What a stage uses where nothing is named."""
 
 
@@ -68,8 +71,6 @@ def find(stage: Stage, spec: str | None, device: Device) -> Enricher | NeedsEnco
     spec = spec or DEFAULTS.get(stage)
     if spec is None:
         raise EnricherError(f"There is nothing for --enrich {stage} in this version.")
-    if stage == "detect" and detect_folder.is_detector(spec):
-        return detect_folder.load(spec, device)
     prefix = re.split("[:?]", spec, maxsplit=1)[0]
     for family in FAMILIES:
         if (family.stage, family.prefix) == (stage, prefix):
@@ -77,7 +78,7 @@ def find(stage: Stage, spec: str | None, device: Device) -> Enricher | NeedsEnco
             made: Enricher | NeedsEncoder = module.load(spec, device)
             return made
     description, loader = FOLDERS.get(stage, ("", ""))
-    if loader and Path(spec).expanduser().is_dir():
+    if loader and Path(spec.partition("?")[0]).expanduser().is_dir():
         of_folder: Enricher = import_module(f"{__package__}.{loader}").load(spec, device)
         return of_folder
     from importlib.metadata import entry_points

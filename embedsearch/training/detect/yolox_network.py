@@ -112,8 +112,8 @@ class _Running:
     def __init__(self, module: nn.Module, size: tuple[int, int], device: torch.device) -> None:
         self._module, self.size, self._device = module, size, device
 
-    def run(self, entered: NDArray[np.float32]) -> NDArray[np.float32]:
-        pixels = torch.from_numpy(entered).to(self._device).permute(2, 0, 1)[None]
+    def run(self, entered: NDArray[Any]) -> NDArray[np.float32]:
+        pixels = torch.from_numpy(entered).to(self._device).permute(2, 0, 1)[None].float()
         with torch.no_grad():
             rows = self._module(pixels)[0].float()
         rows[:, 4:].sigmoid_()
