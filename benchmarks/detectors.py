@@ -1,8 +1,8 @@
 """Detectors side by side: AP50 and AP on photos with boxes, milliseconds on one core, megabytes.
 
 Time is that of a photo decoded already, from pixels to boxes; sides are measured in turn. On a busy
-machine the time that the core spent (CPU) says more than the clock. The bars are those of the detector
-in the box against the one it was started from, the first that is named.
+machine the time that the core spent (CPU) says more than the clock. The bars are those of the
+detector in the box against the one it was started from, the first that is named.
 
     python benchmarks/detectors.py DETECTION/annotations.jsonl yolo:yolox_nano.onnx yolox [SPEC]...
         [--half odd] [--runs 60]
