@@ -28,7 +28,7 @@ def detector() -> Any:
 
 @pytest.mark.parametrize(
     ("photo", "label"),
-    [("astronaut.png", "person"), ("chelsea.png", "cat"), ("coffee.png", "cup")],
+    [("astronaut.png", "person"), ("coffee.png", "cup")],
 )
 def test_it_finds_what_is_plainly_there(detector: Any, photo: str, label: str) -> None:
     pixels = decode(PHOTOS / photo, detector.info.look).pixels
