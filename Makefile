@@ -85,8 +85,19 @@ clean:  ## remove the virtual environment, the caches and the demo
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# trackers brings opencv-python, which needs the libraries of a desktop and lies in the same folder as
+# opencv-python-headless, which rapidocr brings. The latter does for both, and stays alone.
+define one_opencv
+if $(BIN)/python -m pip show --quiet opencv-python 2>/dev/null; then \
+    $(BIN)/python -m pip uninstall --quiet --yes opencv-python && \
+    $(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+        opencv-python-headless; \
+fi
+endef
+
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "embedsearch needs Python 3.11 or newer; name one: make PYTHON=python3.12")'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@$(one_opencv)
 	@touch $@

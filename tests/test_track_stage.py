@@ -14,10 +14,13 @@ from colour_detector import ColourDetector
 from colour_encoder import COLOURS, ColourEncoder
 from PIL import Image
 
-from embedsearch.enrichers.base import Findings, Pixels
+from embedsearch.enrichers.base import Enricher, Findings, Pixels
 from embedsearch.enrichers.track import Tracking
 from embedsearch.indexing import pipeline
+from embedsearch.indexing.crops import embed_objects
+from embedsearch.indexing.enrich import StageRun
 from embedsearch.indexing.progress import Silent
+from embedsearch.indexing.reading import ReadingRun
 from embedsearch.indexing.tracks import TrackRun
 from embedsearch.records import StageReport
 from embedsearch.store.findings import coverage
@@ -54,13 +57,19 @@ class Indexed:
         )
 
     def track(self, detector: Any = None, stop: Event | None = None, every: int = 1) -> StageReport:
+        return self._run(TrackRun, Tracking(detector or ColourDetector(), every=every), stop)
+
+    def read(self, reader: ColourDetector, stop: Event | None = None) -> StageReport:
+        return self._run(ReadingRun, reader, stop)
+
+    def _run(self, kind: type[StageRun], enricher: Enricher, stop: Event | None) -> StageReport:
         with self.ledger.transaction():
             run_id = self.ledger.start_run("test")
-        run = TrackRun(
+        run = kind(
             self.ledger,
             self.encoder,
             self.folder,
-            Tracking(detector or ColourDetector(), every=every),
+            enricher,
             crop="box",
             run_id=run_id,
             progress=Silent(),
@@ -86,7 +95,7 @@ class Indexed:
 def indexed(ledger: Ledger, index_folder: Path, tmp_path: Path) -> Indexed:
     films = tmp_path / "films"
     clips.write_frames(films / "walks", walks())
-    Image.new("RGB", (160, 90), "red").save(films / "photo.png")
+    Image.new("RGB", (160, 90), COLOURS["red"]).save(films / "photo.png")
     made = Indexed(ledger, films, index_folder)
     made.index()
     return made
@@ -186,3 +195,52 @@ def test_a_stage_that_is_stopped_in_the_middle_of_a_video_stores_nothing_of_it(
     assert indexed.tracks(indexed.films / "walks") == {}
     assert indexed.track().looked_at == 1
     assert len(indexed.tracks(indexed.films / "walks")) == 3
+
+
+def test_an_encoder_that_comes_later_embeds_the_tracks_too(indexed: Indexed) -> None:
+    indexed.track()
+    before = indexed.tracks(indexed.films / "walks")
+    indexed.encoder = ColourEncoder(1)
+    indexed.index()
+    made = embed_objects(
+        indexed.ledger,
+        indexed.encoder,
+        indexed.folder,
+        crop="box",
+        workers=2,
+        progress=Silent(),
+        stop=Event(),
+    )
+    assert made == 3
+    assert indexed.tracks(indexed.films / "walks") == before
+    for label, one in before.items():
+        shown = frame((label, 0, 0))[:30, :20]
+        assert float(indexed.vector(one.id) @ indexed.encoder.encode_images([shown])[0]) > 0.99
+
+
+# Words
+
+
+def test_words_of_a_video_are_read_with_the_time_when_they_stand_there(indexed: Indexed) -> None:
+    report = indexed.read(ColourDetector(stage="ocr"))
+    assert (report.looked_at, report.failed) == (2, 0), "the video, and the photo beside it"
+    rows = indexed.ledger.connection.execute(
+        "select images.path, text, at, w, h from text_lines join images on images.id = image_id"
+    ).fetchall()
+    assert [row[1:3] for row in rows if row[0] == b"photo.png"] == [("red", None)]
+    lines = {text: (at, w, h) for path, text, at, w, h in rows if path == b"walks"}
+    assert set(lines) >= {"green"}
+    at, w, h = lines["green"]
+    assert 4.3 <= at < 5.8 and (w, h) == (20, 30)
+    assert indexed.read(ColourDetector(stage="ocr")).looked_at == 0
+
+
+def test_reading_that_is_stopped_in_the_middle_of_a_video_stores_nothing_of_it(
+    indexed: Indexed,
+) -> None:
+    (indexed.films / "photo.png").unlink()
+    indexed.index()
+    stop = Event()
+    stopping = ColourDetector(stage="ocr", fails=lambda _: stop.set())
+    assert indexed.read(stopping, stop).looked_at == 0
+    assert not indexed.ledger.connection.execute("select 1 from text_lines").fetchall()

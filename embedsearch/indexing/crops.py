@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from threading import Event
 from typing import Literal
@@ -14,9 +16,10 @@ from numpy.typing import NDArray
 
 from embedsearch.encoders.base import Embeddings, Encoder
 from embedsearch.errors import PictureError
-from embedsearch.images.decode import Decoded, decode
+from embedsearch.images.decode import Decoded, Source, decode
 from embedsearch.images.files import FileBytes, read
 from embedsearch.images.region import region_pixels
+from embedsearch.images.video import frame_at
 from embedsearch.indexing.progress import Progress
 from embedsearch.indexing.sync import sync_vectors
 from embedsearch.records import Box, Image, Mask
@@ -33,17 +36,17 @@ BATCH = 8
 
 def embed_crops(
     encoder: Encoder,
-    file: FileBytes,
+    source: Source,
     whole: Decoded,
     places: Sequence[tuple[Box, Mask | None]],
     crop: Crop,
 ) -> Embeddings:
     """Embed parts of a picture: float32 (len(places), encoder.info.dim).
 
-    ``whole`` is ``file`` decoded. Boxes are in pixels of the upright picture and lie inside it.
+    ``whole`` is ``source`` decoded. Boxes are in pixels of the upright picture and lie inside it.
     Raises :class:`~embedsearch.errors.PictureError` where it cannot be decoded any larger.
     """
-    pixels = [_cut(encoder, file, whole, box, mask, crop) for box, mask in places]
+    pixels = [_cut(encoder, source, whole, box, mask, crop) for box, mask in places]
     if not pixels:
         return np.empty((0, encoder.info.dim), np.float32)
     rows = [encoder.encode_images(some) for some in _batches(pixels)]
@@ -77,10 +80,7 @@ def embed_objects(
     def one(image: Image) -> tuple[list[ObjectPlace], Embeddings] | None:
         places = lacking[image.id]
         try:
-            file = read_unchanged(image)
-            whole = decode(file, encoder.info.input_size)
-            boxes = [(place.box, place.mask) for place in places]
-            return places, embed_crops(encoder, file, whole, boxes, crop)
+            return places, _embed_places(encoder, read_unchanged(image), places, crop)
         except PictureError:
             return None
 
@@ -100,6 +100,19 @@ def embed_objects(
     return made
 
 
+def _embed_places(
+    encoder: Encoder, file: FileBytes, places: Sequence[ObjectPlace], crop: Crop
+) -> Embeddings:
+    """Embed objects of a picture, or, each at its time, of a video: float32 (len(places), dim)."""
+    rows = []
+    for at, some in groupby(places, key=lambda place: place.at):
+        source: Source = file if at is None else frame_at(file, at, sys.maxsize)
+        whole = decode(source, encoder.info.input_size)
+        boxes = [(place.box, place.mask) for place in some]
+        rows.append(embed_crops(encoder, source, whole, boxes, crop))
+    return np.concatenate(rows)
+
+
 def read_unchanged(image: Image) -> FileBytes:
     """The file of a picture of the index. Raises :class:`~embedsearch.errors.PictureError` where it
     cannot be read, or is no longer what was indexed."""
@@ -111,14 +124,14 @@ def read_unchanged(image: Image) -> FileBytes:
 
 def _cut(
     encoder: Encoder,
-    file: FileBytes,
+    source: Source,
     whole: Decoded,
     box: Box,
     mask: Mask | None,
     crop: Crop,
 ) -> NDArray[np.uint8]:
     if crop == "box" or mask is None:
-        return region_pixels(file, whole, box, encoder.info.input_size)
+        return region_pixels(source, whole, box, encoder.info.input_size)
     from embedsearch.enrichers.masks import masked_pixels
 
     rows, columns = whole.pixels.shape[:2]

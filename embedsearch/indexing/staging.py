@@ -9,15 +9,17 @@ from threading import Event
 
 from embedsearch.encoders.base import Encoder
 from embedsearch.enrichers import registry
+from embedsearch.enrichers.base import Enricher
 from embedsearch.enrichers.track import Tracking
 from embedsearch.errors import EnricherError, MissingExtraError
 from embedsearch.indexing.crops import Crop
 from embedsearch.indexing.enrich import StageRun
 from embedsearch.indexing.progress import Progress
+from embedsearch.indexing.reading import ReadingRun
 from embedsearch.indexing.tracks import TrackRun
 from embedsearch.records import Stage, StageReport
 from embedsearch.settings import Device
-from embedsearch.store.findings import FOR_VIDEOS, pictures_for
+from embedsearch.store.findings import FOR_BOTH, FOR_VIDEOS, pictures_for
 from embedsearch.store.ledger import Ledger
 
 ALL = "all"
@@ -98,7 +100,7 @@ def run_stages(
     for wish, enricher in loaded:
         if stop.is_set():
             break
-        kind = TrackRun if isinstance(enricher, Tracking) else StageRun
+        kind = _kind_of(enricher)
         stage = kind(
             ledger,
             encoder,
@@ -118,6 +120,12 @@ def run_stages(
     with ledger.transaction():
         ledger.finish_run(run_id, {**counts, "interrupted": stop.is_set()})
     return tuple(reports), tuple(warnings)
+
+
+def _kind_of(enricher: Enricher) -> type[StageRun]:
+    if isinstance(enricher, Tracking):
+        return TrackRun
+    return ReadingRun if enricher.info.stage in FOR_BOTH else StageRun
 
 
 def check(wishes: Sequence[Wish]) -> None:

@@ -22,7 +22,9 @@ from embedsearch.store.ledger import Ledger
 from embedsearch.store.tag_table import image_ids_under
 
 FOR_VIDEOS: tuple[Stage, ...] = ("track",)
-"""Stages that look at videos; the others look at pictures."""
+"""Stages that look at videos only."""
+FOR_BOTH: tuple[Stage, ...] = ("ocr",)
+"""Stages that look at videos too; the others look at pictures only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Found:
     times: Sequence[Times] | None = None
     """Of objects that were followed through a video, in their order."""
     lines: Sequence[TextLine] = ()
+    line_times: Sequence[float] | None = None
+    """When each line stands in a video, seconds from its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class ObjectPlace:
     region_id: int
     box: Box
     mask: Mask | None = field(default=None)
+    at: float | None = None
+    """In a video: when it is there, seconds from the beginning."""
 
 
 def add_enricher(ledger: Ledger, info: EnricherInfo) -> StoredEnricher:
@@ -77,9 +83,8 @@ def unseen(
     """Ids of the present pictures (videos for a stage of videos) that ``enricher`` has not looked
     at yet, by id; of those at or under the absolute ``paths``, where given."""
     stage = enricher.info.stage
-    lasting = "not null" if stage in FOR_VIDEOS else "null"
     rows = catalogue.connection.execute(
-        f"select id from images where status = 'ok' and duration is {lasting} and not exists "
+        f"select id from images where status = 'ok' and {_looked_at(stage)} and not exists "
         "(select 1 from enriched where image_id = images.id and stage = ? and enricher = ?) "
         "order by id",
         (stage, enricher.key),
@@ -89,6 +94,13 @@ def unseen(
         return ids
     meant = {id_ for path in paths for id_ in image_ids_under(catalogue, path)}
     return [id_ for id_ in ids if id_ in meant]
+
+
+def _looked_at(stage: Stage) -> str:
+    """SQL for: the image is one that the stage looks at."""
+    if stage in FOR_BOTH:
+        return "1"
+    return f"duration is {'not null' if stage in FOR_VIDEOS else 'null'}"
 
 
 def seen_twin(catalogue: Catalogue, image_id: int, enricher: StoredEnricher) -> int | None:
@@ -119,9 +131,10 @@ def store_found(
     ]
     if ids and found.vectors is not None:
         ledger.embed_regions(np.array(ids, np.int64), found.vectors, encoder)
+    line_times: Sequence[float | None] = found.line_times or [None] * len(found.lines)
     ledger.connection.executemany(
-        "insert into text_lines (image_id, enricher, x, y, w, h, quad, text, confidence) "
-        "values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "insert into text_lines (image_id, enricher, x, y, w, h, quad, text, confidence, at) "
+        "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 image_id,
@@ -130,8 +143,9 @@ def store_found(
                 None if line.quad is None else json.dumps([round(one, 1) for one in line.quad]),
                 line.text,
                 line.confidence,
+                at,
             )
-            for line in found.lines
+            for line, at in zip(found.lines, line_times, strict=True)
         ],
     )
     mark_seen(ledger, image_id, enricher)
@@ -183,9 +197,8 @@ def coverage(catalogue: Catalogue) -> list[StageCoverage]:
 
 def pictures_for(catalogue: Catalogue, stage: Stage) -> int:
     """How many pictures (videos) are there that the stage may look at."""
-    lasting = "not null" if stage in FOR_VIDEOS else "null"
     row = catalogue.connection.execute(
-        f"select count(*) from images where status = 'ok' and duration is {lasting}"
+        f"select count(*) from images where status = 'ok' and {_looked_at(stage)}"
     ).fetchone()
     return int(row[0])
 
@@ -210,17 +223,20 @@ def has_lines(catalogue: Catalogue) -> bool:
 def unembedded_objects(
     catalogue: Catalogue, encoder: StoredEncoder
 ) -> dict[int, list[ObjectPlace]]:
-    """By the id of a present picture, its objects that have no embedding of ``encoder``."""
+    """By the id of a present picture, its objects that have no embedding of ``encoder``; of a video
+    those that were followed, where each is seen best."""
     rows = catalogue.connection.execute(
-        "select image_id, regions.id, x, y, w, h, mask from regions "
-        "join images on images.id = image_id where kind = 'object' and status = 'ok' "
+        "select image_id, regions.id, x, y, w, h, mask, at from regions "
+        "join images on images.id = image_id where status = 'ok' "
+        "and (kind = 'object' or (kind = 'track' and label is not null)) "
         "and not exists (select 1 from embeddings where region_id = regions.id and encoder = ?) "
         "order by image_id, regions.id",
         (encoder.key,),
     )
     found: dict[int, list[ObjectPlace]] = {}
-    for image_id, region_id, x, y, w, h, mask in rows:
-        found.setdefault(image_id, []).append(ObjectPlace(region_id, (x, y, w, h), read_mask(mask)))
+    for image_id, region_id, x, y, w, h, mask, at in rows:
+        place = ObjectPlace(region_id, (x, y, w, h), read_mask(mask), at)
+        found.setdefault(image_id, []).append(place)
     return found
 
 
