@@ -37,6 +37,8 @@ FAMILIES: tuple[Family, ...] = (
     Family("detect", "rcnn", "open_vocabulary", "rcnn?labels=dog,red umbrella"),
     Family("detect", "fast-rcnn", "open_vocabulary", "fast-rcnn?labels=dog,red umbrella"),
     Family("track", "botsort", "track", "botsort?detector=yolo:MODEL.onnx"),
+    Family("segment", "torchvision", "segment_torchvision", "torchvision:MODEL"),
+    Family("segment", "panoptic", "panoptic", "panoptic:INSTANCES+SEMANTIC"),
     Family("segment", "litert", "segment_litert", "litert:MODEL.tflite"),
 )
 

@@ -39,6 +39,15 @@ class SoftSegmenter(Segmenter, Protocol):
         ...
 
 
+@runtime_checkable
+class InstanceSegmenter(Segmenter, Protocol):
+    """A segmenter that tells objects of one class apart."""
+
+    def instances(self, picture: Pixels, threshold: float) -> tuple[Detection, ...]:
+        """Objects with a mask and at least this score, by falling score."""
+        ...
+
+
 def sampled(maps: NDArray[Any], side: int) -> NDArray[Any]:
     """``side`` x ``side`` samples of maps (h, w, ...), the nearest ones, from corner to corner."""
     rows, columns = (

@@ -11,14 +11,19 @@ from numpy.typing import NDArray
 
 from embedsearch.enrichers.base import Enricher, Pixels, Segmenter
 from embedsearch.enrichers.class_names import VOC, usual
-from embedsearch.enrichers.semantic import enlarged
+from embedsearch.enrichers.semantic import InstanceSegmenter, enlarged
 from embedsearch.errors import DataError, PictureError
 from embedsearch.images.decode import decode
+from embedsearch.records import Detection
 from embedsearch.training.evaluate.detection import Half
 from embedsearch.training.evaluate.ground_truth import Progress, silent
 from embedsearch.training.evaluate.outlines import IGNORED, Outlined, read_outlined
 
 LabelMap = NDArray[np.uint8]
+LEAST = 0.05
+"""Precision is averaged over all recalls, so that unlikely objects count too; and"""
+USUAL = 0.5
+"""panoptic quality is that of what is usually reported."""
 
 
 class Confusion:
@@ -60,7 +65,9 @@ def evaluate_segmentation(
     :func:`~embedsearch.training.evaluate.outlines.read_outlined` takes them, on the pictures with
     polygons; the figures of :meth:`Confusion.figures`.
 
-    A label of the segmenter that is none of VOC's counts as background. Raises
+    A label of the segmenter that is none of VOC's counts as background. One that tells objects of
+    a class apart has ``AP50``, ``AP`` and ``PQ`` of their masks too
+    (:mod:`~embedsearch.training.evaluate.instances`). Raises
     :class:`~embedsearch.errors.DataError`.
     """
     if not isinstance(segmenter, Segmenter):
@@ -68,11 +75,21 @@ def evaluate_segmentation(
     pictures = with_polygons(read_outlined(path, half), path)
     numbers = class_numbers(segmenter.info.labels, VOC)
     confusion = Confusion(VOC)
+    found: list[tuple[Detection, ...]] = []
     for done, picture in enumerate(pictures, 1):
-        told = numbers[segmenter.label_map(pixels_of(picture, segmenter.info.look))]
+        pixels = pixels_of(picture, segmenter.info.look)
+        told = numbers[segmenter.label_map(pixels)]
         confusion.add(picture.label_map(VOC), enlarged(told, picture.height, picture.width))
+        if isinstance(segmenter, InstanceSegmenter):
+            found.append(segmenter.instances(pixels, LEAST))
         progress(done, len(pictures))
-    return confusion.figures()
+    figures = confusion.figures()
+    if not found:
+        return figures
+    from embedsearch.training.evaluate.instances import mask_precision, panoptic_quality
+
+    sure = [[each for each in objects if each.score >= USUAL] for objects in found]
+    return {**figures, **mask_precision(pictures, found), "PQ": panoptic_quality(pictures, sure)}
 
 
 def with_polygons(pictures: Sequence[Outlined], path: Path) -> list[Outlined]:

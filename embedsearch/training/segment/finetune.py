@@ -252,7 +252,7 @@ class _Run:
         model = self.recipe.model
         square = fitted(picture, model.size, cast(Fit, model.fit))
         with torch.inference_mode():
-            pixels = torch.from_numpy(square.pixels[None]).to(self.device)
+            pixels = torch.tensor(square.pixels[None]).to(self.device)
             classes = scaled_to(self.network(pixels), model.size // 2).argmax(1)[0]
         inner = square.inner(classes.cpu().numpy().astype("uint8"))
         return enlarged(inner, *picture.shape[:2])

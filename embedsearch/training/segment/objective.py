@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -51,14 +52,20 @@ class Objective(nn.Module):
 
     def _apart(self, logits: Tensor, batch: Batch) -> Tensor:
         """Kullback-Leibler divergence from the teacher's probabilities to the network's, mean over
-        pixels (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015)."""
+        pixels (Hinton et al., "Distilling the Knowledge in a Neural Network", 2015), those of rare
+        classes counting more."""
         assert batch.taught is not None
         soft = self._recipe.distill.temperature
         divergence = functional.kl_div(
             (logits / soft).log_softmax(1), (batch.taught / soft).softmax(1), reduction="none"
         ).sum(1)
-        each = divergence.mean((1, 2)) * batch.has_teacher
-        return soft**2 * each.sum() / batch.has_teacher.sum()
+        classes = batch.taught.argmax(1)
+        known = batch.has_teacher.view(-1, 1, 1).expand_as(classes)
+        counts = torch.bincount(
+            classes.flatten(), known.flatten(), minlength=batch.taught.shape[1]
+        ).clamp(min=1)
+        weights = counts.pow(-self._recipe.distill.balance)[classes] * known
+        return soft**2 * (divergence * weights).sum() / weights.sum()
 
 
 def scaled_to(logits: Tensor, side: int) -> Tensor:
