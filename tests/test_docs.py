@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import clips
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from embedsearch.commands.app import app
 from embedsearch.commands.demo_pictures import make_pictures
@@ -114,6 +117,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_ground_truth(work: Path, cat: Path, coffee: Path) -> None:
     """Two pictures, in the form of each task of ``evaluate``."""
+    write_films(work, cat)
     for folder in ("captions", "category", "copies", "products"):
         (work / folder).mkdir()
         shutil.copy(cat, work / folder / "cat.jpg")
@@ -132,6 +136,23 @@ def write_ground_truth(work: Path, cat: Path, coffee: Path) -> None:
     (work / "products/photos.csv").write_text("file,class,coarse\ncat.jpg,cat,pet\n")
     (work / "products/classes.jsonl").write_text(
         '{"cls": "cat", "coarse": "pet", "iconic": "cat.jpg", "description": "It purrs."}\n'
+    )
+
+
+def write_films(work: Path, cat: Path) -> None:
+    """A film of a cat that passes by, and the same as a clip with ground truth."""
+    photo = Image.open(cat).convert("RGB")
+    frames = []
+    for step in range(8):
+        frame = Image.new("RGB", (320, 240), "grey")
+        frame.paste(photo.resize((160, 160)), (10 * step, 40))
+        frames.append(np.asarray(frame))
+    (work / "films").mkdir()
+    clips.write_clip(work / "films" / "cat.mp4", frames)
+    clips.write_frames(work / "clip", frames)
+    rows = [f"{number},1,cat,{10 * number - 10},40,160,160,1" for number in range(1, 9)]
+    (work / "clip" / "gt.csv").write_text(
+        "\n".join(["frame,id,label,x,y,w,h,visibility", *rows, ""])
     )
 
 

@@ -48,7 +48,7 @@ FOLDERS: dict[Stage, tuple[str, str]] = {
 }
 """By stage, the file that makes a folder an enricher of it, and the module that loads it."""
 
-DEFAULTS: dict[Stage, str] = {"detect": "yolox"}
+DEFAULTS: dict[Stage, str] = {"detect": "yolox", "track": "botsort"}
 """What a stage uses where nothing is named."""
 
 
