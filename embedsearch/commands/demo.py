@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from embedsearch.records import Hit
+
+QUERIES: tuple[tuple[str, tuple[str, ...], dict[str, Any]], ...] = (
+    ("a cat", ("a cat",), {"text": "a cat"}),
+    ("red flower", ("red flower",), {"text": "red flower"}),
+    ("exit 24, read in the picture", ("exit 24",), {"text": "exit 24"}),
+    ("a tie, an object in the picture", ("--object", "a tie"), {"objects": ["a tie"]}),
+    ("a motorcycle, in pictures and in a clip", ("a motorcycle",), {"text": "a motorcycle"}),
+    (
+        "a helicopter",
+        ("a helicopter", "--min-score", "auto"),
+        {"text": "a helicopter", "min_score": "auto"},
+    ),
+)
+"""A heading, the words of the command line, and what they ask for."""
 
 
 def demo(
@@ -17,13 +32,14 @@ def demo(
         Path, typer.Option("--out", metavar="DIR", help="Where pictures, index and gallery go.")
     ] = Path("demo"),
 ) -> None:
-    """Make a few pictures, index them, and ask by words and by example.
+    """Make a few pictures and a clip, index them, and ask by words and by example.
 
     \b
     Example:
       embedsearch demo --out demo
     """
     from embedsearch.commands.clustering import write_cluster_gallery, write_cluster_sheet
+    from embedsearch.commands.demo_clip import make_clip
     from embedsearch.commands.demo_pictures import make_pictures
     from embedsearch.commands.output import write_hit_gallery
     from embedsearch.index import Index
@@ -32,16 +48,20 @@ def demo(
 
     photos, folder = out / "photos", out / "index"
     made = make_pictures(photos)
-    print(f"{len(made)} pictures in {photos}; two of them are broken on purpose.")
+    make_clip(photos)
+    print(f"{len(made)} pictures, two of them broken on purpose, and a clip in {photos}.")
     sections: list[tuple[str, list[Hit]]] = []
     with Index(folder) as index:
-        _say("index", photos, "--index", folder)
-        show(index_summary(index.add(photos)))
-        for text in ("a cat", "a motorcycle", "red flower", "a horse"):
-            _say("search", text, "-k", 3, "--index", folder)
-            hits = index.search(text, k=3)
-            show(hits_table(hits))
-            sections.append((text, hits))
+        _say("index", photos, "--enrich", "all", "--index", folder)
+        report = index.add(photos)
+        enriched = index.enrich("all", photos)
+        show(index_summary(replace(report, stages=enriched.stages, warnings=enriched.warnings)))
+        for heading, words, asked in QUERIES:
+            _say("search", *words, "-k", 3, "--index", folder)
+            hits = index.search(**asked, k=3)
+            show(hits_table(hits)) if hits else print("Nothing matches.")
+            if hits:
+                sections.append((heading, hits))
         example = index.search("a cat", k=1)[0].path
         _say("similar", example, "-k", 3, "--index", folder)
         hits = index.similar(example, k=3)

@@ -77,12 +77,14 @@ def make_pictures(folder: Path) -> list[Path]:
     made = []
     for name, content in _contents():
         path = folder / name
-        _write_if_other(path, content)
+        write_if_other(path, content)
         made.append(path)
     return sorted(made)
 
 
-def _write_if_other(path: Path, content: bytes) -> None:
+def write_if_other(path: Path, content: bytes) -> None:
+    """Write a file, unless it is there with these very bytes. Raises
+    :class:`~embedsearch.errors.OutputError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file() or path.read_bytes() != content:
@@ -97,14 +99,14 @@ def _write_if_other(path: Path, content: bytes) -> None:
 def _contents() -> Iterator[tuple[str, bytes]]:
     for picture in chain(_photos(), _drawn(), _edits()):
         yield picture.name, _encoded(picture)
-    whole = _encoded(_Picture("coffee.jpg", _open("skimage", "coffee.png")))
+    whole = _encoded(_Picture("coffee.jpg", open_example("skimage", "coffee.png")))
     yield "broken/truncated.jpg", whole[: len(whole) // 3]
     yield "broken/notes.jpg", b"This is a text file that was named .jpg by mistake.\n"
 
 
 def _photos() -> Iterator[_Picture]:
     for name, library, file, taken_at in _PHOTOS:
-        yield _Picture(name, _open(library, file), taken_at)
+        yield _Picture(name, open_example(library, file), taken_at)
 
 
 def _drawn() -> Iterator[_Picture]:
@@ -119,9 +121,12 @@ def _edits() -> Iterator[_Picture]:
     from PIL import ImageEnhance, ImageOps
     from PIL.Image import Transpose
 
-    cat, coffee = _open("skimage", "chelsea.png"), _open("skimage", "coffee.png")
-    pagoda, dahlia = _open("sklearn", "china.jpg"), _open("sklearn", "flower.jpg")
-    astronaut, rocket = _open("skimage", "astronaut.png"), _open("skimage", "rocket.jpg")
+    cat, coffee = open_example("skimage", "chelsea.png"), open_example("skimage", "coffee.png")
+    pagoda, dahlia = open_example("sklearn", "china.jpg"), open_example("sklearn", "flower.jpg")
+    astronaut, rocket = (
+        open_example("skimage", "astronaut.png"),
+        open_example("skimage", "rocket.jpg"),
+    )
 
     # As a phone held upright writes it: the pixels lie on their side, a tag says how to turn them.
     on_its_side = cat.transpose(Transpose.ROTATE_90)
@@ -141,7 +146,9 @@ def _edits() -> Iterator[_Picture]:
     yield _Picture("space/rocket at night.tiff", rocket.crop((180, 0, 460, 427)))
 
 
-def _open(library: str, file: str) -> Image:
+def open_example(library: str, file: str) -> Image:
+    """An example photo that a library brings. Raises
+    :class:`~embedsearch.errors.MissingExtraError`."""
     from PIL import Image
 
     # Found without importing the library, which would take seconds.
