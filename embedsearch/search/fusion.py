@@ -18,10 +18,10 @@ from embedsearch.records import Signal
 class Weights:
     """What signals are worth, in cosines."""
 
-    part_discount: float = 0.05
+    part_discount: float = 0.1
     """What the embedding of an object has to have more than that of the whole picture: crops are
     many, and the best of many is high by chance."""
-    label: float = 0.4
+    label: float = 0.8
     """A label that is all of the query, found with certainty."""
     text: float = 0.5
     """Words in the picture that are just those of the query."""

@@ -15,6 +15,10 @@ other. With ``mini``: puppy and dog 0.76, automobile and car 0.77, sofa and couc
 hot dog 0.62, tree and broccoli 0.36."""
 LEAST = 0.65
 """Below this cosine a label is not meant."""
+POWER = 3
+"""A label that is all of a text is what is asked for; one word among eight of a description is one
+of its details, and counts (1/8)^3. With the share itself captions found their photo among the first
+ten 0.61 instead of 0.64 of the time."""
 
 _EMPTY = frozenset(
     {"a", "an", "the", "of", "in", "on", "at", "with", "and", "or", "to", "for", "from", "by", "is"}
@@ -89,9 +93,10 @@ def labels_in(text: str, labels: Sequence[str]) -> list[Meant]:
 
 
 def meant_labels(text: str, labels: Sequence[str], encoder: Encoder | None) -> list[Meant]:
-    """The labels that a text means: those whose words stand in it; where none do, those whose names
-    the text tower of ``encoder`` takes for nearly the same."""
-    found = labels_in(text, labels)
+    """The labels that a text means: those whose words stand in it, by the share of it that they are
+    to the power of :data:`POWER`; where none do, those whose names the text tower of ``encoder``
+    takes for nearly the same."""
+    found = [Meant(one.label, one.strength**POWER) for one in labels_in(text, labels)]
     if found or not labels or encoder is None or not encoder.info.has_text:
         return found
     known = []
