@@ -9,6 +9,8 @@ from typing import Literal
 from embedsearch.errors import EmbedSearchError
 
 Device = Literal["auto", "cpu", "cuda"]
+OCR_MODELS = "EMBEDSEARCH_OCR_MODELS"
+"""Names a folder for models that read other scripts than those in the box."""
 
 
 def index_folder(given: Path | None = None) -> Path:
@@ -28,6 +30,15 @@ def index_folder(given: Path | None = None) -> Path:
 def default_encoder() -> str:
     """The encoder spec used where none is named (``$EMBEDSEARCH_ENCODER``, else ``mini``)."""
     return os.environ.get("EMBEDSEARCH_ENCODER") or "mini"
+
+
+def ocr_models() -> Path:
+    """Where models that read other scripts are sought, and put where they can be downloaded."""
+    if named := os.environ.get(OCR_MODELS):
+        return Path(os.path.expanduser(named))
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("embedsearch", appauthor=False)) / "ocr"
 
 
 def workers(given: int | None = None) -> int:

@@ -28,10 +28,15 @@ class Task(StrEnum):
     copies = "copies"
     detection = "detection"
     objects = "objects"
+    ocr = "ocr"
     products = "products"
     robustness = "robustness"
     segmentation = "segmentation"
     tracking = "tracking"
+
+
+HALVED = (Task.detection, Task.objects, Task.ocr, Task.segmentation)
+"""Tasks whose ground truth has a half to tune on and one to measure on."""
 
 
 class BoxChoice(StrEnum):
@@ -77,11 +82,17 @@ def evaluate(
             "--segmenter", metavar="SPEC", help="segmentation: default the one in the box."
         ),
     ] = None,
+    ocr: Annotated[
+        str | None,
+        typer.Option(
+            "--ocr", metavar="SPEC", help="ocr: default rapidocr; rapidocr:plain, a folder ..."
+        ),
+    ] = None,
     half: Annotated[
         Half | None,
         typer.Option(
             "--half",
-            help="detection, objects, segmentation: only files whose name has such a SHA-1.",
+            help="detection, objects, ocr, segmentation: only files whose name has such a SHA-1.",
         ),
     ] = None,
     boxes: Annotated[
@@ -129,6 +140,7 @@ def evaluate(
     (global) and by all that the index knows of them (fused)?
     tracking: are objects followed through a clip, each as the one that it is?
     segmentation: does every pixel get the class of what it shows (a segmenter)?
+    ocr: are the words in pictures read (a reader is measured)?
 
     \b
     Examples:
@@ -142,19 +154,22 @@ def evaluate(
       embedsearch evaluate tracking clip/ --boxes gt --no-appearance
       embedsearch evaluate tracking clip/ --start first-box
       embedsearch evaluate segmentation detection/annotations.jsonl --segmenter my-segmenter/
+      embedsearch evaluate ocr ocr/annotations.jsonl --ocr rapidocr:plain --half odd
       embedsearch evaluate robustness captions/captions.jsonl --sample 200 --out robustness.png
       embedsearch evaluate robustness category/meta.csv --encoder mini --encoder tuned/
     """
     if distractors is not None and task is not Task.copies:
         raise typer.BadParameter("--distractors belongs to: evaluate copies")
-    if half is not None and task not in (Task.detection, Task.objects, Task.segmentation):
-        raise typer.BadParameter("--half belongs to: evaluate detection, objects, segmentation")
+    if half is not None and task not in HALVED:
+        raise typer.BadParameter(f"--half belongs to: evaluate {', '.join(HALVED)}")
     if segmenter is not None and task is not Task.segmentation:
         raise typer.BadParameter("--segmenter belongs to: evaluate segmentation")
     if detector is not None and task not in (Task.detection, Task.objects, Task.tracking):
         raise typer.BadParameter("--detector belongs to: evaluate detection, objects, tracking")
     if task is not Task.tracking and (boxes, appearance, start) != (None, None, None):
         raise typer.BadParameter("--boxes, --appearance, --start belong to: evaluate tracking")
+    if ocr is not None and task is not Task.ocr:
+        raise typer.BadParameter("--ocr belongs to: evaluate ocr")
     specs = list(dict.fromkeys(encoder or [settings.default_encoder()]))
     if task is Task.robustness:
         robustness.measure(
@@ -179,6 +194,8 @@ def evaluate(
         measured = _tracking(path, None if given else (detector or ""), looks, start)
     elif task is Task.segmentation:
         measured = _segmentation(path, segmenter, half)
+    elif task is Task.ocr:
+        measured = _ocr(path, ocr, half)
     else:
         from embedsearch.encoders import registry
 
@@ -251,6 +268,13 @@ def _segmentation(path: Path, spec: str | None, half: Half | None) -> dict[str, 
     return evaluate_segmentation(
         path, registry.load("segment", spec), half=None if half is None else half.value
     )
+
+
+def _ocr(path: Path, spec: str | None, half: Half | None) -> dict[str, Any]:
+    from embedsearch.enrichers import registry
+    from embedsearch.training.evaluate import evaluate_ocr
+
+    return evaluate_ocr(path, registry.load("ocr", spec), half=None if half is None else half.value)
 
 
 def _flat(tree: dict[str, Any], above: str = "") -> list[tuple[str, str]]:

@@ -31,6 +31,7 @@ class Family:
 
 
 FAMILIES: tuple[Family, ...] = (
+    Family("ocr", "rapidocr", "ocr", "rapidocr:LANG"),
     Family("detect", "yolox", "detect_onnx", "yolox"),
     Family("detect", "yolo", "detect_onnx", "yolo:MODEL.onnx"),
     Family("detect", "torchvision", "detect_torchvision", "torchvision:MODEL"),
@@ -43,12 +44,13 @@ FAMILIES: tuple[Family, ...] = (
 )
 
 FOLDERS: dict[Stage, tuple[str, str]] = {
+    "ocr": ("reader.json", "ocr"),
     "detect": ("detector.json", "detect_folder"),
     "segment": ("segmenter.json", "segment_onnx"),
 }
 """By stage, the file that makes a folder an enricher of it, and the module that loads it."""
 
-DEFAULTS: dict[Stage, str] = {"detect": "yolox", "track": "botsort"}
+DEFAULTS: dict[Stage, str] = {"ocr": "rapidocr", "detect": "yolox", "track": "botsort"}
 """What a stage uses where nothing is named."""
 
 
