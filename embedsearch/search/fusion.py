@@ -80,10 +80,16 @@ def score(evidence: Evidence, weights: Weights = WEIGHTS) -> float:
     return (base or 0.0) + weights.label * min(said, 1.0) + weights.text * read
 
 
-def explained(evidence: Evidence, whole: Signal | None, most: int = 5) -> tuple[Signal, ...]:
-    """The signals of a hit, those that say most first: labels, words, the best part, the whole."""
+def explained(
+    evidence: Evidence, whole: Signal | None, weights: Weights = WEIGHTS, most: int = 5
+) -> tuple[Signal, ...]:
+    """The signals of a hit, those that say most first: words, labels, the best part where it is
+    nearer than the whole, the best shot, the whole."""
     labels = sorted(evidence.labels.values(), key=lambda one: -one.score)
     best = max(evidence.parts, key=lambda one: one.score, default=None)
+    if best is not None and whole is not None:
+        nearest = max(whole.score, evidence.shot.score if evidence.shot else -1.0)
+        best = best if best.score - weights.part_discount > nearest else None
     signals: list[Signal | None] = [evidence.text, *labels, best, evidence.shot, whole]
     boxes: set[tuple[object, ...]] = set()
     kept: list[Signal] = []
