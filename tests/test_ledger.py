@@ -19,7 +19,8 @@ from embedsearch.store import soundness
 from embedsearch.store.catalogue import Catalogue, Root
 from embedsearch.store.database import CATALOGUE
 from embedsearch.store.ledger import Ledger
-from embedsearch.store.picture_writer import TWINS, printable
+from embedsearch.store.picture_rows import printable
+from embedsearch.store.picture_writer import TWINS
 
 READ = PictureError("read", "permission denied")
 DECODE = PictureError("decode", "it is no picture")

@@ -22,7 +22,8 @@ from embedsearch.store.catalogue import (
     encoder_json,
     is_inside,
 )
-from embedsearch.store.picture_writer import PictureWriter, printable
+from embedsearch.store.picture_rows import printable
+from embedsearch.store.picture_writer import PictureWriter
 
 
 class Ledger(PictureWriter):
