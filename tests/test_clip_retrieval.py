@@ -8,6 +8,7 @@ import pickle
 from pathlib import Path
 from threading import Event
 
+import clips
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -119,6 +120,18 @@ def test_what_was_exported_is_read_back_bit_for_bit_and_nothing_is_encoded(
         again = back.add_embeddings(out)
         assert (again.unchanged, again.taken) == (11, 0)
         assert back.add(tmp_path / "photos").unchanged == 11
+
+
+def test_the_shots_of_a_video_are_found_although_its_embedding_is_given(
+    index: Index, photos: Path, tmp_path: Path
+) -> None:
+    clips.write_clip(photos / "0 first.mkv", clips.cuts(1, 2, 3, each=6))
+    index.add(photos)
+    with Index(tmp_path / "back") as back:
+        report = back.add_embeddings(export(index, tmp_path / "out"))
+        assert (report.new, report.failed) == (12, 0)
+        assert back.info().regions == index.info().regions == 12 + 3
+        assert back.verify(deep=True) == []
 
 
 def test_pictures_that_are_gone_or_changed_are_reported_and_left_out(

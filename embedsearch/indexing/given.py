@@ -1,4 +1,7 @@
-"""Indexing pictures whose embeddings are given: they are read and hashed, but not encoded."""
+"""Indexing pictures whose embeddings are given: they are read and hashed, but not encoded.
+
+Of videos the shots are encoded: nobody gives their embeddings.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -15,14 +18,16 @@ from typing import Literal
 
 import numpy as np
 
-from embedsearch.encoders.base import Encoder
+from embedsearch.encoders.base import Embeddings, Encoder
 from embedsearch.errors import EncoderError, PictureError
 from embedsearch.images.decode import decode
-from embedsearch.images.files import content_hash, read, status
+from embedsearch.images.files import FileBytes, content_hash, read, status
+from embedsearch.images.video import is_video
 from embedsearch.indexing import scopes
 from embedsearch.indexing.clip_retrieval import ClipRetrievalFolder, GivenRow
 from embedsearch.indexing.progress import Progress
 from embedsearch.indexing.sync import sync_vectors
+from embedsearch.indexing.video_worker import look_at_video
 from embedsearch.indexing.worker import content_of
 from embedsearch.records import Failure, IndexReport
 from embedsearch.store.catalogue import Root, is_inside
@@ -132,10 +137,18 @@ class GivenRun:
         if changed := _changed(row, file.size, file.mtime_ns):
             return _Looked(row, root, error=PictureError("read", changed))
         try:
-            decoded = decode(file, self._encoder.info.input_size)
+            return _Looked(row, root, self._content(file, row.vector))
         except PictureError as error:
             return _Looked(row, root, error=error, read_as=(file.size, file.mtime_ns))
-        return _Looked(row, root, content_of(file, content_hash(file), decoded, row.vector))
+
+    def _content(self, file: FileBytes, vector: Embeddings) -> Content:
+        """What is stored of a file. The shots of a video are encoded: nobody gives theirs."""
+        side = self._encoder.info.input_size
+        if not is_video(file):
+            return content_of(file, content_hash(file), decode(file, side), vector)
+        encode = self._encoder.encode_images
+        seen = look_at_video(file, content_hash(file), lambda some: list(encode(some)), side)
+        return replace(seen.content, vector=vector)
 
     def _store(self, looked: _Looked) -> None:
         row, root = looked.row, looked.root
@@ -244,8 +257,8 @@ def _cosines(given: ClipRetrievalFolder, encoder: Encoder) -> Iterator[float]:
     for row in given.rows():
         try:
             file = read(row.path)
-            if _changed(row, file.size, file.mtime_ns):
-                continue
+            if _changed(row, file.size, file.mtime_ns) or is_video(file):
+                continue  # of a video what is given may be that of any frames
             pixels = decode(file, encoder.info.input_size).pixels
         except PictureError:
             continue
