@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,20 @@ from typer.testing import CliRunner
 
 from embedsearch.commands.app import app
 from embedsearch.enrichers import registry
+from embedsearch.enrichers.detect_onnx import detector_file
 from embedsearch.enrichers.detect_torchvision import build
 from embedsearch.errors import DataError
-from embedsearch.images.decode import decode
 from embedsearch.training.detect.finetune import Outcome, Recipe, finetune
 from embedsearch.training.detect.recipe import Data, Looks, Model, Occlusion
-from embedsearch.training.evaluate.detection import evaluate_detection
+from embedsearch.training.detect.samples import guessed
+from embedsearch.training.detect.yolox import from_onnx
+from embedsearch.training.detect.yolox_network import YoloxNetwork
+from embedsearch.training.evaluate.detection import (
+    Photo,
+    evaluate_detection,
+    pixels_of,
+    scaled,
+)
 from embedsearch.training.recipe import Optimisation
 
 PLAIN = Looks(mirror=0.5, least=0.9, largest=1.2, colour=0.1, mosaic=0.0)
@@ -50,7 +59,7 @@ def recipe(folder: Path) -> Recipe:
 @pytest.fixture(scope="module")
 def trained(folder: Path, recipe: Recipe) -> tuple[Path, Outcome]:
     """A detector that knows the photos well."""
-    long = replace(QUICK, epochs=40, batch=8, head_rate=5e-3, keep_best=False, warm_up=5, clip=10.0)
+    long = replace(QUICK, epochs=30, batch=8, head_rate=5e-3, keep_best=False, warm_up=4, clip=10.0)
     still = replace(PLAIN, least=1.0, largest=1.0, mirror=0.0)
     outcome = finetune(replace(recipe, optimisation=long, looks=still), folder / "trained")
     return folder / "trained", outcome
@@ -93,67 +102,57 @@ def test_a_run_that_was_broken_off_ends_as_if_it_never_was(tmp_path: Path, recip
         finetune(changed, tmp_path / "parts", resume=True)
 
 
-def test_new_labels_join_the_known_ones_and_own_ones_replace_them(
-    tmp_path: Path, recipe: Recipe
-) -> None:
-    make_yolox(tmp_path / "coco", ("person", "red thing"))
-    start = Model(start=str(tmp_path / "coco"))
-    none = replace(QUICK, epochs=0)
-    more = replace(recipe, model=start, optimisation=none)
-    outcome = finetune(more, tmp_path / "more")
-    assert outcome.before is None
-    assert registry.load("detect", str(tmp_path / "more")).info.labels == (
-        "person",
-        "red thing",
-        "blue thing",
+def test_new_labels_join_the_known_ones_and_own_ones_replace_them(tmp_path: Path) -> None:
+    make_yolox(tmp_path, ("person", "red thing"))
+    file = detector_file(str(tmp_path))
+    start = from_onnx(file.path).levels[0].classes
+    met = ["blue thing", "red thing"]
+    more = YoloxNetwork(file, met)
+    assert more.labels == ("person", "red thing", "blue thing")
+    made = more.module.levels[0].classes
+    assert (made.weight[:2] == start.weight).all() and (made.bias[:2] == start.bias).all()
+    assert (made.weight[2] == 0).all() and made.bias[2].item() == pytest.approx(
+        math.log(0.01 / 0.99)
     )
-    own = replace(more, data=replace(recipe.data, own=True))
-    finetune(own, tmp_path / "own")
-    assert registry.load("detect", str(tmp_path / "own")).info.labels == (
-        "red thing",
-        "blue thing",
-    )
-
-
-def test_known_objects_are_found_as_before_where_nothing_was_trained(
-    tmp_path: Path, recipe: Recipe
-) -> None:
-    known = replace(recipe.model, scratch=False)
-    outcome = finetune(
-        replace(recipe, model=known, optimisation=replace(QUICK, epochs=0)), tmp_path / "out"
-    )
-    assert outcome.before == outcome.after
+    assert {id(parameter) for parameter in more.new_parameters()} >= {id(made.weight)}
+    own = YoloxNetwork(file, met, own=True)
+    assert own.labels == ("red thing", "blue thing")
+    assert (own.module.levels[0].classes.weight[0] == start.weight[1]).all()
+    assert YoloxNetwork(file, ["person"]).new_parameters() == []
 
 
 def test_with_and_without_occlusion_are_set_side_by_side(tmp_path: Path, recipe: Recipe) -> None:
     hidden = Occlusion(paste=0.5, erase=0.5, repulsion=0.5, compare=True)
-    outcome = finetune(replace(recipe, occlusion=hidden), tmp_path / "out")
+    short = replace(recipe, occlusion=hidden, optimisation=replace(QUICK, epochs=1))
+    outcome = finetune(short, tmp_path / "out")
     assert outcome.without is not None and set(outcome.without) == {"0", "25", "50"}
     columns, rows = outcome.table()
     assert columns == ["4 photos", "trained", "without occlusion"]
     assert [row[0] for row in rows] == [f"AP50, {n} % covered" for n in (0, 25, 50)]
-    assert len(outcome.history.parts["repulsion"]) == 4
+    assert len(outcome.history.parts["repulsion"]) == 2
     assert (tmp_path / "out" / "without-occlusion" / "detector.onnx").is_file()
 
 
-def _sure(detector: Any, file: Path) -> float:
-    found = detector.detect(decode(file, SIDE).pixels, 0.0)
-    return max((each.score for each in found), default=0.0)
-
-
-def test_photos_without_labels_are_labelled_by_what_it_starts_from(
-    tmp_path: Path, recipe: Recipe, trained: tuple[Path, Outcome]
+def test_photos_without_labels_are_labelled_by_what_the_start_is_sure_of(
+    tmp_path: Path, trained: tuple[Path, Outcome]
 ) -> None:
-    more = draw_photos(tmp_path / "unlabelled", 4)
-    detector = registry.load("detect", str(trained[0]))
-    surest = max(_sure(detector, file) for file in more.parent.glob("*.png"))
-    guessing = replace(recipe.data, photos=(str(more.parent),), sure=surest * 0.9)
-    again = replace(recipe, model=Model(start=str(trained[0])), data=guessing)
-    outcome = finetune(replace(again, optimisation=replace(QUICK, epochs=0)), tmp_path / "second")
-    assert 8 < outcome.photos <= 12
-    unsure = replace(again, data=replace(guessing, sure=surest * 1.1))
-    outcome = finetune(replace(unsure, optimisation=replace(QUICK, epochs=0)), tmp_path / "third")
-    assert outcome.photos == 8
+    more = draw_photos(tmp_path / "unlabelled", 4).parent
+    detector: Any = registry.load("detect", str(trained[0]))
+
+    def find(photo: Photo) -> Any:
+        pixels, factor = pixels_of(photo, SIDE)
+        return scaled(detector.detect(pixels, 0.001), factor)
+
+    def labelled(sure: float) -> list[Photo]:
+        data = Data(photos=(str(more),), sure=sure)
+        return guessed(data, find, lambda done, total: None)
+
+    some = labelled(0.001)
+    assert 0 < len(some) <= 4
+    for photo in some:
+        assert (photo.width, photo.height) == (SIDE, SIDE)
+        assert [(t.label, t.box) for t in photo.things] == [(d.label, d.box) for d in find(photo)]
+    assert labelled(1.0) == []
 
 
 def test_detectors_of_torchvision_are_trained_from_a_checkpoint(
@@ -191,14 +190,17 @@ def test_two_step_detectors_learn_with_the_repulsion_loss(tmp_path: Path, recipe
     assert {"loss_classifier", "loss_box_reg", "repulsion"} <= set(outcome.history.parts)
 
 
-def test_the_command_takes_the_options_of_the_recipe(tmp_path: Path, recipe: Recipe) -> None:
-    words: list[Any] = ["finetune", recipe.data.paths[0], "--task", "detect", "--epochs", "1"]
+def test_the_command_takes_the_options_and_with_no_epochs_all_stays_as_it_was(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    words: list[Any] = ["finetune", recipe.data.paths[0], "--task", "detect", "--epochs", "0"]
     words += ["--encoder", recipe.model.start, "--set", f"data.check={recipe.data.check}"]
     words += ["--out", tmp_path / "out", "--json", "--batch", "4", "--threads", "1"]
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert told["measured_on"] == 4 and set(told["after"]) == {"0", "25", "50"}
+    assert told["before"] == told["after"]
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedsearch.errors import DataError
+from embedsearch.errors import DataError, PictureError
+from embedsearch.images.decode import decode
 from embedsearch.records import Detection
 from embedsearch.training.detect.labels import read_labelled
 from embedsearch.training.detect.looks import Sample, look
@@ -73,14 +74,22 @@ def guessed(
         named = [named[at] for at in sorted(chosen)]
     photos = []
     for done, each in enumerate(named, 1):
-        height, width = pixels_of(Photo(each.file, str(each.file), (), 1, 1), 1)[0].shape[:2]
-        blank = Photo(each.file, str(each.file), (), width, height)
+        blank = _blank(each.file)
         found = [one for one in find(blank) if one.score >= data.sure]
         things = tuple(Thing(one.label, one.box) for one in found)
         if things:
-            photos.append(Photo(each.file, str(each.file), things, width, height))
+            photos.append(replace(blank, things=things))
         tell(done, len(named))
     return photos
+
+
+def _blank(file: Path) -> Photo:
+    """A photo of which nothing is known yet. Raises :class:`~embedsearch.errors.DataError`."""
+    try:
+        read = decode(file, 1)
+    except PictureError as error:
+        raise DataError(f"{file}: cannot be used: {error}") from error
+    return Photo(file, str(file), (), read.width, read.height)
 
 
 class Batches:
