@@ -39,7 +39,7 @@ from embedsearch.training.segment.views import Cut, draw_cut, shown, shown_label
 
 SMALL = Recipe(
     model=Model(size=64, fit="squash"),
-    looks=Looks(size=64, area=(0.6, 1.0)),
+    looks=Looks(size=64, least=0.6),
     export=Export(calibration=4),
     optimisation=Optimisation(epochs=16, batch=3, rate=1e-3, head_rate=1e-2, threads=1, amp="off"),
 )
@@ -161,7 +161,7 @@ def test_a_network_learns_what_its_teacher_says_of_kept_looks(tmp_path: Path) ->
         ).save(photo)
     teacher = TeacherCache(Painted(), tmp_path / "cache")
     teacher.fill(photos, lambda done, total: None)
-    looks = Looks(size=64, area=(1.0, 1.0), aspect=1.0, kept=2)
+    looks = Looks(size=64, least=1.0, aspect=1.0, kept=2)
     recipe = replace(SMALL, looks=looks, freeze="blocks.13")
     network = build("mini", "light", 3, {})
     freeze(network, "blocks.13")
@@ -213,7 +213,7 @@ def test_pixels_masks_and_what_the_teacher_said_are_cut_alike() -> None:
 
 def test_cuts_lie_inside_the_picture_and_keep_their_share() -> None:
     rng = np.random.default_rng(0)
-    looks = Looks(area=(0.25, 0.5), aspect=2.0)
+    looks = Looks(most=0.5, aspect=2.0)
     for _ in range(200):
         cut = draw_cut(looks, rng)
         assert 0 <= cut.left <= 1 - cut.width + 1e-9 and 0 <= cut.top <= 1 - cut.height + 1e-9

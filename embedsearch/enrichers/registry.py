@@ -38,6 +38,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("detect", "rcnn", "open_vocabulary", "rcnn?labels=dog,red umbrella"),
     Family("detect", "fast-rcnn", "open_vocabulary", "fast-rcnn?labels=dog,red umbrella"),
     Family("track", "botsort", "track", "botsort?detector=yolo:MODEL.onnx"),
+    Family("segment", "lraspp", "segment_onnx", "lraspp"),
     Family("segment", "torchvision", "segment_torchvision", "torchvision:MODEL"),
     Family("segment", "panoptic", "panoptic", "panoptic:INSTANCES+SEMANTIC"),
     Family("segment", "litert", "segment_litert", "litert:MODEL.tflite"),
@@ -50,7 +51,12 @@ FOLDERS: dict[Stage, tuple[str, str]] = {
 }
 """By stage, the file that makes a folder an enricher of it, and the module that loads it."""
 
-DEFAULTS: dict[Stage, str] = {"ocr": "rapidocr", "detect": "yolox", "track": "botsort"}
+DEFAULTS: dict[Stage, str] = {
+    "ocr": "rapidocr",
+    "detect": "yolox",
+    "track": "botsort",
+    "segment": "lraspp",
+}
 """What a stage uses where nothing is named."""
 
 

@@ -53,7 +53,7 @@ class LiteRTSegmenter:
 
     def __init__(self, file: Path, threads: int | None = None) -> None:
         """Raises :class:`~embedsearch.errors.EnricherError` naming what is wrong."""
-        self._running = threading.Lock()
+        self._running, self._file = threading.Lock(), file
         content = _read(file)
         self._interpreter = _open(file, content, threads or workers())
         self._takes, self._gives = _signature(self._interpreter, file)
@@ -77,6 +77,11 @@ class LiteRTSegmenter:
     @property
     def info(self) -> EnricherInfo:
         return self._info
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the file. Raises :class:`OSError` where it is missing."""
+        return self._file.stat().st_size
 
     def enrich(self, picture: Pixels) -> Findings:
         """The connected parts of each class. Without logits in the file their score is 1."""

@@ -63,6 +63,11 @@ class OnnxSegmenter:
     def info(self) -> EnricherInfo:
         return self._info
 
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the network's file. Raises :class:`OSError` where it is missing."""
+        return self._about.path.stat().st_size
+
     def enrich(self, picture: Pixels) -> Findings:
         """The connected parts of each class; the score is the mean probability of the pixels."""
         return parts(self._told(picture), self._info.labels, *picture.shape[:2])

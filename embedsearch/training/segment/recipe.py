@@ -14,10 +14,9 @@ class Model:
     start: str = "mini"
     """The encoder: what ``finetune`` starts an encoder from, where that is a MobileNetV2 (mini, a
     folder, mobilenetv2@FILE.npz); or ``smp:NAME``, an encoder of segmentation-models-pytorch with
-    the weights that it downloads, ``smp:NAME@none`` with none. A folder that this command wrote
-    goes on from there, decoder and all."""
+    the weights that it downloads, ``smp:NAME@none`` with none."""
     decoder: str = "light"
-    """light, ours, of two hundred thousand numbers; or one of segmentation-models-pytorch: unet,
+    """light, ours, of 140,000 numbers; or one of segmentation-models-pytorch: unet,
     unetplusplus, fpn, linknet, manet, pan, pspnet, deeplabv3, deeplabv3plus, upernet."""
     options: dict[str, object] = field(default_factory=dict)
     """Options of the decoder, as the library names them: decoder_channels = 128."""
@@ -39,7 +38,8 @@ class Data:
     """Names of the classes, background not among them. Of masks, in the order of their values, of
     which one alone means every value but 0. Empty: those of the objects or of the teacher."""
     half: str | None = None
-    """odd or even, by the SHA-1 of the file's name: only these of the photos with objects."""
+    """odd or even, by the SHA-1 of the file's name: only these of the photos with masks or
+    objects."""
     held_out: float = 0.1
     """Share of the photos with masks that are not trained on, but measured on."""
     measure: str | None = None
@@ -88,8 +88,10 @@ class Looks:
 
     size: int = 224
     """Side of what is trained on, pixels; a multiple of 32."""
-    area: tuple[float, float] = (0.25, 1.0)
-    """A part of a photo that is shown has at least, and at most, this share of its area."""
+    least: float = 0.25
+    """A part of a photo that is shown has at least, and"""
+    most: float = 1.0
+    """at most, this share of its area."""
     aspect: float = 1.6
     """It is stretched by up to this factor."""
     colour: float = 0.3

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedsearch.enrichers.class_names import usual
 from embedsearch.errors import DataError
 from embedsearch.training.data import Photo
-from embedsearch.training.evaluate.detection import Half
+from embedsearch.training.evaluate.detection import Half, half_of
 from embedsearch.training.evaluate.ground_truth import read_json_lines
 from embedsearch.training.evaluate.outlines import (
     IGNORED,
@@ -73,7 +73,7 @@ def read_samples(paths: Sequence[Path], half: Half | None) -> tuple[list[Sample]
     bare: list[Photo] = []
     for path in paths:
         if (path / MASKS).is_dir():
-            labelled += _of_folders(path)
+            labelled += _of_folders(path, half)
         elif path.suffix == ".jsonl" and "objects" in read_json_lines(path)[0].values:
             labelled += [Sample(each.file, outlined=each) for each in read_outlined(path, half)]
         else:
@@ -126,7 +126,7 @@ def hold_out(
     return kept, [each for place, each in enumerate(samples) if place in held]
 
 
-def _of_folders(path: Path) -> list[Sample]:
+def _of_folders(path: Path, half: Half | None) -> list[Sample]:
     masks = {each.stem: each for each in sorted((path / MASKS).iterdir()) if each.suffix == ".png"}
     files = sorted((path / IMAGES).iterdir()) if (path / IMAGES).is_dir() else []
     found = [Sample(file, mask=masks[file.stem]) for file in files if file.stem in masks]
@@ -134,4 +134,7 @@ def _of_folders(path: Path) -> list[Sample]:
         raise DataError(
             f"{path}: no file in {IMAGES} has a mask of the same name in {MASKS} ({len(masks)} PNG)"
         )
-    return found
+    wanted = [each for each in found if half is None or half_of(each.file) == half]
+    if not wanted:
+        raise DataError(f"{path}: none of its files is in the {half} half")
+    return wanted

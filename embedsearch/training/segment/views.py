@@ -35,8 +35,9 @@ class Cut:
 
 
 def draw_cut(looks: Looks, rng: np.random.Generator) -> Cut:
-    """A part with a share of the area within ``looks.area``, stretched within ``looks.aspect``."""
-    area = rng.uniform(*looks.area)
+    """A part with a share of the area from ``looks.least`` to ``looks.most``, stretched by up to
+    ``looks.aspect``."""
+    area = rng.uniform(looks.least, looks.most)
     stretch = math.exp(rng.uniform(-1, 1) * math.log(looks.aspect) / 2)
     width, height = (min(1.0, math.sqrt(area) * factor) for factor in (stretch, 1 / stretch))
     left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
