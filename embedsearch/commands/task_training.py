@@ -19,6 +19,7 @@ R = TypeVar("R")
 TASKS: dict[str, str] = {
     "detect": "embedsearch.training.detect.finetune",
     "segment": "embedsearch.training.segment.finetune",
+    "ocr": "embedsearch.training.ocr.finetune",
 }
 """By task, the module that has its ``Recipe``, a dataclass as in
 :mod:`embedsearch.training.recipe`, and its ``finetune`` (:class:`Finetune`)."""
