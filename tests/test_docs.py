@@ -111,6 +111,12 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(by_name["coffee.jpg"], work / "photos" / "coffee.jpg")
     shutil.copy(by_name["rocket.jpg"], work / "more-photos")
     write_ground_truth(work, by_name["cat.jpg"], by_name["coffee.jpg"])
+    (work / "ocr").mkdir()
+    shutil.copy(by_name["exit 24.jpg"], work / "ocr" / "sign.jpg")
+    (work / "ocr/annotations.jsonl").write_text(
+        '{"file": "sign.jpg", "kind": "sign", "items": '
+        '[{"text": "EXIT 24", "quad": null, "ignore": false}]}\n'
+    )
     in_shell(work, "embedsearch index ~/Pictures")
     return work
 
