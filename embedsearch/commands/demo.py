@@ -31,6 +31,14 @@ def demo(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where pictures, index and gallery go.")
     ] = Path("demo"),
+    enrich: Annotated[
+        str,
+        typer.Option(
+            "--enrich",
+            metavar="none|all|STAGES",
+            help="What to find in the pictures; reading words takes most of the time.",
+        ),
+    ] = "all",
 ) -> None:
     """Make a few pictures and a clip, index them, and ask by words and by example.
 
@@ -52,9 +60,9 @@ def demo(
     print(f"{len(made)} pictures, two of them broken on purpose, and a clip in {photos}.")
     sections: list[tuple[str, list[Hit]]] = []
     with Index(folder) as index:
-        _say("index", photos, "--enrich", "all", "--index", folder)
+        _say("index", photos, "--enrich", enrich, "--index", folder)
         report = index.add(photos)
-        enriched = index.enrich("all", photos)
+        enriched = index.enrich(enrich, photos)
         show(index_summary(replace(report, stages=enriched.stages, warnings=enriched.warnings)))
         for heading, words, asked in QUERIES:
             _say("search", *words, "-k", 3, "--index", folder)
