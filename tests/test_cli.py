@@ -249,7 +249,7 @@ def test_export_streams_to_stdout(cli: Cli, photos: Path) -> None:
         (("search",), 2, b"Give words to look for"),
         (("index", "nowhere"), 1, b"There is no file or folder"),
         (("index", ".", "--encoder", "nonsense"), 1, b"There is no encoder 'nonsense'"),
-        (("index", ".", "--enrich", "ocr"), 1, b"--enrich ocr"),
+        (("index", ".", "--enrich", "words"), 1, b"--enrich words"),
         (("index", ".", "--workers", "0"), 2, b"workers"),
         (("search", "red", "-k", "0"), 2, b"-k"),
         (("search", "red", "--region", "1,2,3"), 2, b"x,y,w,h"),

@@ -141,6 +141,10 @@ def index(
     wanted = enrich.strip() not in ("none", "")
     if not given and given_folder is None and not re_encode and not wanted:
         raise typer.BadParameter("Name at least one picture or folder, or give paths with -0.")
+    if wanted:  # before pictures are read for minutes
+        from embedsearch.indexing import staging
+
+        staging.check(staging.parse(enrich))
     from embedsearch.commands.progress import bar
     from embedsearch.index import Index
 
