@@ -14,13 +14,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from PIL import Image  # noqa: TID253
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from browser import CHROMIUM, QUIET, Browser
 
+from embedsearch.commands.demo_clip import make_clip
 from embedsearch.commands.demo_pictures import make_pictures
+from embedsearch.commands.output import write_hit_gallery
 from embedsearch.images.decode import decode
 from embedsearch.index import Index
 from embedsearch.training.augment_sheet import draw_sheet
@@ -30,6 +33,12 @@ EMBEDSEARCH = str(Path(sys.executable).with_name("embedsearch"))
 SEEN = ("--allow-file-access-from-files", "--virtual-time-budget=5000")
 MOUSE = "primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4"
 AUGMENTED = ("animals/cat.jpg", "food/coffee.jpg", "space/rocket.jpg")
+FOUND: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("“exit 24”, read in the picture", {"text": "exit 24", "k": 2}),
+    ("a tie, an object in the picture", {"objects": ["a tie"], "k": 2}),
+    ("a cat, with its outline", {"text": "a cat", "k": 3}),
+    ("a motorcycle, in pictures and in a clip", {"text": "a motorcycle", "k": 3}),
+)
 QUALITY = 82
 """Of the WebP."""
 FRAME = """<body style="margin: 0">
@@ -61,9 +70,23 @@ def main() -> None:
                 DOCS / "images/clusters.webp",
                 (640, round(640 * strips.height / strips.width)),
             )
+        take_found(folder)
         take_augmentations(folder / "demo/photos", DOCS / "images/augmentations.webp")
         run(folder, "map", "--out", str(page))
         take_map(page, DOCS / "images/map.webp", 1280, 800)
+
+
+def take_found(folder: Path) -> None:
+    """A written word, an object, an outline and a track, each found by a query."""
+    photos, page = folder / "demo/photos", folder / "found.html"
+    make_clip(photos)
+    with Index(folder / "demo/index") as index:
+        index.add(photos)
+        index.enrich("detect,segment,track")
+        index.enrich("ocr", photos / "signs")
+        sections = [(heading, index.search(**asked)) for heading, asked in FOUND]
+        write_hit_gallery(index, sections, "What is in pictures", page)
+    take(page, DOCS / "images/found.webp", 1280, 1500)
 
 
 def take_augmentations(photos: Path, out: Path) -> None:
