@@ -3,7 +3,8 @@
 The score stays a cosine where nothing but embeddings speak; labels and words add to it what they
 are worth in cosines (:class:`Weights`). A sum, not ranks: reciprocal rank fusion (Cormack, Clarke
 and Buettcher, 2009) gives a picture that one signal is sure of no more than one that it merely
-lists first, and was measured behind (``benchmarks/fusion.py``, docs/objects.md).
+lists first, and was measured behind (``benchmarks/fusion.py``,
+docs/enriching.md).
 """
 
 from __future__ import annotations

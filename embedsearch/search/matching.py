@@ -13,9 +13,9 @@ from embedsearch.search.fusion import Evidence
 
 STANDS_OUT = 3.8
 """A text matches when its cosine to a picture is so many standard deviations above the picture's
-mean over words. Chosen on half of the queries of ``benchmarks/nothing_matches.py``, which asks
-1,000 captioned photos that ``mini`` was not trained on for what they show and for what they do not;
-figures in docs/searching.md."""
+mean over words. Chosen by ``benchmarks/nothing_matches.py``, which asks 1,000 captioned photos that
+``mini`` was not trained on for what they show and for what they do not; figures in
+docs/enriching.md."""
 PART_STANDS_OUT = 4.8
 """The same for objects: there are many, and the best of many stands out by chance."""
 WORDS = 280
