@@ -3,7 +3,8 @@
     python benchmarks/nothing_matches.py captions/images [--enrich detect] [--detector SPEC]
 
 The queries are those of queries/nothing_matches.csv: of half of them some of the photos' captions
-have all the words, of the others none has. Halves by the SHA-1 of their text tell how much chance there is in it.
+have all the words, of the others none has. Halves by the SHA-1 of their text tell how much chance
+there is in it.
 """
 
 from __future__ import annotations
