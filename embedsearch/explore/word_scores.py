@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from embedsearch.encoders.base import Encoder
-from embedsearch.errors import QueryError
+from embedsearch.encoders.known_texts import known_texts
 from embedsearch.explore.vocabulary import words
 from embedsearch.store.catalogue import Matrix
 
@@ -27,8 +25,9 @@ def embedded_words(encoder: Encoder, about: int | None = None) -> tuple[tuple[st
         step = 1 if about is None else max(1, len(words()) // about)
         wanted = words()[::step]
         for start in range(0, len(wanted), BATCH):
-            some, matrix = _embedded(encoder, wanted[start : start + BATCH])
-            known += some
+            some = wanted[start : start + BATCH]
+            places, matrix = known_texts(encoder, [PROMPT.format(word) for word in some])
+            known += [some[place] for place in places]
             rows.append(matrix)
     none = np.empty((0, encoder.info.dim), np.float32)
     return tuple(known), np.concatenate([none, *rows])
@@ -39,14 +38,3 @@ def standardised(cosines: Matrix) -> Matrix:
     (N, W)."""
     spread = np.maximum(cosines.std(axis=1, keepdims=True), 1e-6)
     return np.asarray((cosines - cosines.mean(axis=1, keepdims=True)) / spread, np.float32)
-
-
-def _embedded(encoder: Encoder, some: Sequence[str]) -> tuple[list[str], Matrix]:
-    try:
-        return list(some), encoder.encode_texts([PROMPT.format(word) for word in some])
-    except QueryError:
-        if len(some) == 1:  # a word that this encoder does not know
-            return [], np.empty((0, encoder.info.dim), np.float32)
-    middle = len(some) // 2
-    one, other = _embedded(encoder, some[:middle]), _embedded(encoder, some[middle:])
-    return one[0] + other[0], np.concatenate([one[1], other[1]])

@@ -24,6 +24,7 @@ from embedsearch.images.decode import Decoded, decode
 from embedsearch.indexing.crops import Crop, embed_crops, read_unchanged
 from embedsearch.indexing.progress import Progress
 from embedsearch.indexing.sync import sync_vectors
+from embedsearch.indexing.worker import in_short
 from embedsearch.records import Box, Image, StageReport, TextLine
 from embedsearch.store.catalogue import StoredEncoder
 from embedsearch.store.findings import (
@@ -108,6 +109,7 @@ class StageRun:
                     self._progress.advance(done, self._counts["failed"])
         finally:
             self._store(batch)
+            self._progress.advance(done, self._counts["failed"])
             self._progress.writing()
             sync_vectors(self._ledger, self._folder, self._stored)
         return StageReport(
@@ -170,8 +172,8 @@ class StageRun:
         except EmbedSearchError:
             raise  # no fault of this picture: the stage cannot go on
         except Exception as error:
-            said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            return Looked(image, error=PictureError(stage, f"{stage} failed on it: {said}"))
+            reason = f"{stage} failed on it: {in_short(error)}"
+            return Looked(image, error=PictureError(stage, reason))
 
     def find(self, image: Image) -> Found | None:
         """What the enricher finds in one picture, with its embeddings. May raise anything."""

@@ -122,8 +122,12 @@ class Worker:
         except Exception as error:
             if len(pictures) > 1:
                 return [row for one in pictures for row in self._encode([one])]
-            said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            return [PictureError("encode", f"the encoder failed on it: {said}")]
+            return [PictureError("encode", f"the encoder failed on it: {in_short(error)}")]
+
+
+def in_short(error: Exception) -> str:
+    """What an error says in its first line, else its name."""
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def content_of(file: FileBytes, digest: str, decoded: Decoded, vector: Embeddings) -> Content:

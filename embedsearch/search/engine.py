@@ -114,7 +114,7 @@ class Engine:
         """What speaks for which picture, by image id: the ``candidates`` best of each kind of
         signal, of pictures that meet all that is asked."""
         gathering = _Gathering(self._catalogue, candidates)
-        allowed = self._allowed(asked)
+        allowed, left_out = self._allowed(asked), self._left_out(asked)
         if asked.words is not None:
             allowed = gathering.words(asked.words, allowed, every=True)
         for text, vector in asked.objects:
@@ -122,7 +122,7 @@ class Engine:
         for count in asked.counts:
             gathering.labelled([Meant(count.label, 1.0)], allowed)
         if asked.vector is not None:
-            self._nearest(gathering, asked, allowed)
+            self._nearest(gathering, asked, allowed, left_out)
         if asked.text is not None and self._catalogue.knows_findings:
             meant = meant_labels(asked.text, labels(self._catalogue), tower)
             gathering.labelled(meant, allowed)
@@ -132,9 +132,11 @@ class Engine:
         elif allowed is not None and asked.text is None:
             for image_id in allowed:
                 gathering.of(image_id)
-        if allowed is None:
-            return gathering.found
-        return {id_: one for id_, one in gathering.found.items() if id_ in allowed}
+        return {
+            id_: one
+            for id_, one in gathering.found.items()
+            if id_ not in left_out and (allowed is None or id_ in allowed)
+        }
 
     def _matching(
         self, found: dict[int, Evidence], vector: NDArray[np.float32], words: NDArray[np.float32]
@@ -180,19 +182,26 @@ class Engine:
             filters.append(matching_images(self._catalogue.path, asked.where))
         for some in filters:
             allowed = set(some) if allowed is None else allowed & set(some)
-        if asked.without is not None:
-            image = self._catalogue.image_at(os.fsencode(asked.without))
-            if image is not None and allowed is not None:
-                allowed.discard(image.id)
         return allowed
 
-    def _nearest(self, gathering: _Gathering, asked: Asked, allowed: set[int] | None) -> None:
+    def _left_out(self, asked: Asked) -> list[int]:
+        """Ids of the pictures that are asked to be left out: one or none."""
+        if asked.without is None:
+            return []
+        image = self._catalogue.image_at(os.fsencode(asked.without))
+        return [] if image is None else [image.id]
+
+    def _nearest(
+        self,
+        gathering: _Gathering,
+        asked: Asked,
+        allowed: set[int] | None,
+        left_out: Sequence[int],
+    ) -> None:
         assert asked.vector is not None
         excluded = self._catalogue.hidden_region_ids()
-        if asked.without is not None:
-            image = self._catalogue.image_at(os.fsencode(asked.without))
-            own = [] if image is None else [image.id]
-            excluded = np.union1d(excluded, self._catalogue.region_ids_of_images(own))
+        if left_out:
+            excluded = np.union1d(excluded, self._catalogue.region_ids_of_images(left_out))
         parts = self._part_ids()
         regions = self._region_ids(allowed)
         if not len(parts):

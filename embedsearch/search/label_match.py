@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from embedsearch.encoders.base import Encoder
-from embedsearch.errors import QueryError
+from embedsearch.encoders.known_texts import known_texts
 
 MEANS, SURELY = 0.55, 0.9
 """A text means a label as far as its cosine to the label's name is on the way from the one to the
@@ -99,22 +99,14 @@ def meant_labels(text: str, labels: Sequence[str], encoder: Encoder | None) -> l
     found = [Meant(one.label, one.strength**POWER) for one in labels_in(text, labels)]
     if found or not labels or encoder is None or not encoder.info.has_text:
         return found
-    known = []
-    rows = []
-    for label in labels:
-        try:
-            rows.append(encoder.encode_texts([label])[0])
-            known.append(label)
-        except QueryError:  # a label without a word that it knows
-            continue
-    try:
-        asked = encoder.encode_texts([text])[0]
-    except QueryError:
+    places, rows = known_texts(encoder, labels)
+    _, asked = known_texts(encoder, [text])
+    if not len(asked):
         return []
-    cosines = [float(row @ asked) for row in rows]
+    cosines = (rows @ asked[0]).tolist()
     near = [
-        Meant(label, min((cosine - MEANS) / (SURELY - MEANS), 1.0))
-        for label, cosine in zip(known, cosines, strict=True)
+        Meant(labels[place], min((cosine - MEANS) / (SURELY - MEANS), 1.0))
+        for place, cosine in zip(places, cosines, strict=True)
         if cosine >= LEAST
     ]
     return sorted(near, key=lambda one: -one.strength)
