@@ -27,9 +27,12 @@ class LightSegmenter(nn.Module):
         encoder_weights: str | None = None,
         classes: int = 1,
         decoder_channels: int = 128,
+        encoder_output_stride: int = 32,
     ) -> None:
         super().__init__()
-        self.encoder = smp.encoders.get_encoder(encoder_name, weights=encoder_weights)
+        self.encoder = smp.encoders.get_encoder(
+            encoder_name, weights=encoder_weights, output_stride=encoder_output_stride
+        )
         self.decoder = LightDecoder(self.encoder.out_channels, decoder_channels)
         self.segmentation_head = nn.Conv2d(decoder_channels, classes, 1)
 
@@ -53,7 +56,9 @@ class LightDecoder(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         eighth, sixteenth, deepest = maps[-3:]
-        values = _doubled(self.deepest(deepest) * self.gate(deepest))
+        values = self.deepest(deepest) * self.gate(deepest)
+        if deepest.shape[-1] != sixteenth.shape[-1]:
+            values = _doubled(values)
         values = self.middle(torch.relu(values + self.sixteenth(sixteenth)))
         return cast(Tensor, self.last(torch.relu(_doubled(values) + self.eighth(eighth))))
 

@@ -4,101 +4,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import segmentation_models_pytorch as smp
 import torch
 from segmentation_models_pytorch.encoders import encoders
-from segmentation_models_pytorch.encoders._base import EncoderMixin
 from torch import Tensor, nn
 
 from embedsearch.errors import DataError, EmbedSearchError
 from embedsearch.training.folding import FoldedMobileNetV2
 from embedsearch.training.mobilenetv2 import MEAN, STD, MobileNetV2
 from embedsearch.training.segment.light import LIGHT, LightSegmenter
-from embedsearch.training.stages import mobilenetv2_stages
-from embedsearch.training.towers import Stage
+from embedsearch.training.segment.litert_start import PREFIX, read_mobilenetv2
+from embedsearch.training.segment.pyramid import OwnPyramid, Pyramid, TensorFlowPyramid
 from embedsearch.training.trainable import load_trainable
 
 LIBRARY = "smp:"
 UNTRAINED = "none"
-_OURS = "embedsearch_mobilenetv2"
-_ENDS = ("blocks.0", "blocks.2", "blocks.9", "blocks.12", "blocks.16")
-"""The last stages before the maps become half as large, and of the network."""
-_STRIDE = 32
-"""Pixels between neighbours of the last maps."""
-_CHANNELS = [3, 16, 24, 64, 96, 320]
-
-
-class MobileNetV2Pyramid(nn.Module, EncoderMixin):
-    """Normalised pixels to the maps of every resolution, as the library's encoders give them."""
-
-    def __init__(self, out_channels: list[int], depth: int = 5, output_stride: int = 32) -> None:
-        super().__init__()
-        self._depth, self._in_channels, self._out_channels = depth, 3, out_channels
-        self._output_stride = output_stride
-        self.first_trained = 0
-        """The stages before this one are frozen."""
-        self.take(MobileNetV2())
-
-    def take(self, network: MobileNetV2) -> None:
-        """Have this network, with the strides that the decoder asked for."""
-        network.last = cast(Any, nn.Identity())
-        self.network = network
-        if self._output_stride != _STRIDE:
-            self.make_dilated(self._output_stride)
-
-    def get_stages(self) -> dict[int, Sequence[nn.Module]]:
-        blocks = list(self.network.blocks)
-        return {16: blocks[10:13], _STRIDE: blocks[13:]}
-
-    @property
-    def stages(self) -> list[Stage]:
-        return mobilenetv2_stages(self.network)[:-1]
-
-    def forward(self, pixels: Tensor) -> list[Tensor]:
-        with torch.set_grad_enabled(False):
-            frozen = self.frozen(pixels)
-        return self.trained(frozen)
-
-    def frozen(self, pixels: Tensor) -> list[Tensor]:
-        """The maps before the first stage that is trained; the last are what enters it."""
-        return self._run([pixels], pixels, 0, self.first_trained)
-
-    def trained(self, maps: list[Tensor]) -> list[Tensor]:
-        """From what :meth:`frozen` gives to the maps of every resolution."""
-        known, entering = maps[:-1], maps[-1]
-        made = self._run(known, entering, self.first_trained, len(self.stages))
-        return made[:-1][: self._depth + 1]
-
-    def packed(self, maps: list[Tensor], first: int) -> list[Tensor]:
-        """Of what :meth:`frozen` gives, what a decoder that uses the maps from ``first`` on needs,
-        each once."""
-        return maps[first:-1] if self._enters_as_map else maps[first:]
-
-    def unpacked(self, kept: list[Tensor], first: int) -> list[Tensor]:
-        """What was packed, in its place."""
-        unused = [kept[0]] * first
-        return [*unused, *kept, *kept[-1:]] if self._enters_as_map else [*unused, *kept]
-
-    @property
-    def _enters_as_map(self) -> bool:
-        return self.first_trained > 0 and self.stages[self.first_trained - 1][0] in _ENDS
-
-    def _run(self, known: list[Tensor], values: Tensor, first: int, last: int) -> list[Tensor]:
-        maps = list(known)
-        for name, stage in self.stages[first:last]:
-            values = stage(values)
-            if name in _ENDS:
-                maps.append(values)
-        return [*maps, values]
-
-
-encoders[_OURS] = {
-    "encoder": MobileNetV2Pyramid,
-    "pretrained_settings": {},
-    "params": {"out_channels": _CHANNELS},
-}
+Scaling = tuple[Sequence[float], Sequence[float]]
+"""Mean and deviation of RGB in [0, 1]."""
 
 
 class SegmentationNetwork(nn.Module):
@@ -122,9 +47,9 @@ class SegmentationNetwork(nn.Module):
         return cast(nn.Module, self.network.encoder)
 
     @property
-    def pyramid(self) -> MobileNetV2Pyramid:
-        """Our own encoder. Raises :class:`~embedsearch.errors.DataError` where it is another."""
-        if not isinstance(self.encoder, MobileNetV2Pyramid):
+    def pyramid(self) -> Pyramid:
+        """A MobileNetV2. Raises :class:`~embedsearch.errors.DataError` where it is another."""
+        if not isinstance(self.encoder, Pyramid):
             raise DataError("freeze names stages of a MobileNetV2; another encoder has none")
         return self.encoder
 
@@ -165,10 +90,13 @@ def build(
         wanted = None if weights == UNTRAINED else weights or "imagenet"
         made = _model(decoder, name, wanted, classes, options)
         return SegmentationNetwork(made, MEAN, STD, trained=wanted is not None)
-    network, mean, std = _mobilenetv2(start)
-    made = _model(decoder, _OURS, None, classes, options)
-    made.encoder.take(network)
-    return SegmentationNetwork(made, mean, std, trained=True)
+    if start.startswith(PREFIX):
+        read = read_mobilenetv2(Path(start.removeprefix(PREFIX)).expanduser())
+        own = (read.mean, read.std)
+        return _started(TensorFlowPyramid, read.network, own, decoder, classes, options)
+    network, scaling = _mobilenetv2(start)
+    network.last = cast(Any, nn.Identity())
+    return _started(OwnPyramid, network, scaling, decoder, classes, options)
 
 
 def freeze(network: SegmentationNetwork, first: str | None) -> None:
@@ -185,7 +113,20 @@ def freeze(network: SegmentationNetwork, first: str | None) -> None:
         stage.requires_grad_(False)
 
 
-def _mobilenetv2(start: str) -> tuple[MobileNetV2, Sequence[float], Sequence[float]]:
+def _started(
+    encoder: type[Pyramid],
+    network: nn.Module,
+    scaling: Scaling,
+    decoder: str,
+    classes: int,
+    options: Mapping[str, Any],
+) -> SegmentationNetwork:
+    made = _model(decoder, encoder.name, None, classes, options)
+    made.encoder.take(network)
+    return SegmentationNetwork(made, *scaling, trained=True)
+
+
+def _mobilenetv2(start: str) -> tuple[MobileNetV2, Scaling]:
     encoder = load_trainable(start)
     network = encoder.image.network
     if isinstance(network, FoldedMobileNetV2):
@@ -193,9 +134,10 @@ def _mobilenetv2(start: str) -> tuple[MobileNetV2, Sequence[float], Sequence[flo
     if not isinstance(network, MobileNetV2):
         raise DataError(
             f"{start}: is no MobileNetV2 in our layout; name mini, mobilenetv2@FILE.npz, a folder "
-            f"that finetune made of them, or an encoder of the library: {LIBRARY}resnet18"
+            f"that finetune made of them, {PREFIX}FILE, or an encoder of the library: "
+            f"{LIBRARY}resnet18"
         )
-    return network, encoder.mean, encoder.std
+    return network, (encoder.mean, encoder.std)
 
 
 def _model(

@@ -13,13 +13,15 @@ class Model:
 
     start: str = "mini"
     """The encoder: what ``finetune`` starts an encoder from, where that is a MobileNetV2 (mini, a
-    folder, mobilenetv2@FILE.npz); or ``smp:NAME``, an encoder of segmentation-models-pytorch with
-    the weights that it downloads, ``smp:NAME@none`` with none."""
+    folder, mobilenetv2@FILE.npz); ``litert:FILE``, the MobileNetV2 that a LiteRT file begins with,
+    be it a classifier or a segmenter; or ``smp:NAME``, an encoder of segmentation-models-pytorch
+    with the weights that it downloads, ``smp:NAME@none`` with none."""
     decoder: str = "light"
-    """light, ours, of 140,000 numbers; or one of segmentation-models-pytorch: unet,
+    """light, ours, of 130,000 numbers; or one of segmentation-models-pytorch: unet,
     unetplusplus, fpn, linknet, manet, pan, pspnet, deeplabv3, deeplabv3plus, upernet."""
     options: dict[str, object] = field(default_factory=dict)
-    """Options of the decoder, as the library names them: decoder_channels = 128."""
+    """Options of the decoder, as the library names them: decoder_channels = 128,
+    encoder_output_stride = 16 (maps no smaller than a sixteenth of the picture)."""
     size: int = 256
     """Side of the square in use, pixels; a multiple of 32."""
     fit: str = "pad"
