@@ -311,6 +311,11 @@ class ExportRow:
     mtime_ns: int = 0
     hash: str = ""
     """Of the file's content, as the catalogue keeps it."""
+    start: float | None = None
+    """Of a shot or track, seconds from the beginning of its video; so are the next two."""
+    until: float | None = None
+    at: float | None = None
+    """When the box was seen."""
 
 
 @dataclass(frozen=True, slots=True)

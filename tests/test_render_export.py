@@ -56,6 +56,9 @@ ROWS = [
         width=10,
         height=20,
         taken_at="2024-05-01T10:00:00",
+        start=1.25,
+        until=4.0,
+        at=2.5,
         embedding=np.array([0.1, -0.2, 0.3, 1e-7], np.float32),
     ),
 ]
@@ -68,6 +71,9 @@ DOG = {
     "width": 10,
     "height": 20,
     "taken_at": "2024-05-01T10:00:00",
+    "start": 1.25,
+    "until": 4.0,
+    "at": 2.5,
 }
 
 
@@ -90,6 +96,9 @@ def test_csv_holds_every_column_and_the_very_bytes_of_a_path(tmp_path: Path) -> 
         "width": "640",
         "height": "481",
         "taken_at": "",
+        "start": "",
+        "until": "",
+        "at": "",
     }
     assert rows[2]["box"] == "1.5,2,3,4"
     assert (rows[2]["label"], rows[2]["cluster"]) == ("dog", "7")

@@ -256,6 +256,39 @@ def test_a_mark_that_does_not_tell_the_frames_a_second_makes_no_video(
     assert frame_folder(bytes(folder)) is None
 
 
+def test_a_sequence_in_the_layout_of_motchallenge_is_one_video(tmp_path: Path) -> None:
+    sequence = tmp_path / "root" / "MOT17-04"
+    clips.write_frames(sequence / "img1", clips.cuts(1, 2, each=10))
+    (sequence / "img1" / "seqinfo.json").unlink()
+    told = "[Sequence]\nname=MOT17-04\nimDir=img1\nframeRate=5\nseqLength=20\nimExt=.png\n"
+    (sequence / "seqinfo.ini").write_text(told)
+    (sequence / "gt").mkdir()
+    shutil.copy(sequence / "img1" / "000001.png", sequence / "gt" / "poster.png")
+    assert found(tmp_path / "root") == ["MOT17-04", "MOT17-04/gt/poster.png"]
+    assert [(round(shot.start, 1), round(shot.until, 1)) for shot in shots_of(sequence)] == [
+        (0, 2),
+        (2, 4),
+    ]
+    decoded = decode(sequence, 64)
+    assert (decoded.width, decoded.height, decoded.format) == (96, 64, "frames")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "", "frameRate=5", "[Sequence]\nframeRate=0\n", "[Sequence]\nframeRate=nan\n",
+        "[Sequence]\nframeRate=5\nimDir=..\n", "[Sequence]\nframeRate=5\nimDir=/etc\n",
+        "[Sequence]\nframeRate=5\nimDir=elsewhere\n", "[Sequence]\nimDir=img1\n", "\udcff",
+    ],
+)  # fmt: skip
+def test_a_sequence_that_tells_no_frames_is_a_folder_of_photos(told: str, tmp_path: Path) -> None:
+    clips.write_frames(tmp_path / "clip" / "img1", clips.moving_square(2))
+    (tmp_path / "clip" / "img1" / "seqinfo.json").unlink()
+    (tmp_path / "clip" / "seqinfo.ini").write_text(told, "utf-8", "surrogateescape")
+    assert frame_folder(bytes(tmp_path / "clip")) is None
+    assert found(tmp_path / "clip") == ["img1/000001.png", "img1/000002.png"]
+
+
 def test_a_photo_beside_the_frames_makes_it_a_folder_of_photos(tmp_path: Path) -> None:
     folder = clips.write_frames(tmp_path / "clip", clips.moving_square(2))
     assert frame_folder(bytes(folder)) is not None

@@ -1,12 +1,14 @@
 """Folders that are videos: one picture a frame, numbered, and a file that says so.
 
 ``seqinfo.json`` beside ``000001.jpg``, ``000002.jpg``... says how many are shown a second:
-``{"fps": 25}``. Without it, or with any other picture beside the numbered ones, a folder is a
-folder of photos.
+``{"fps": 25}``. In the layout of MOTChallenge it is ``seqinfo.ini``, and the frames are in a folder
+in there that it names, ``img1``. Without such a file, or with any other picture beside the numbered
+ones, a folder is a folder of photos.
 """
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
@@ -17,6 +19,9 @@ from pathlib import Path
 from typing import IO
 
 MARK = b"seqinfo.json"
+MOT_MARK = b"seqinfo.ini"
+MARKS = (MARK, MOT_MARK)
+_MOT_SECTION, _MOT_FRAMES = "Sequence", "img1"
 _FRAME = re.compile(rb"\d{4,}\.(?:jpe?g|png|webp|bmp)", re.IGNORECASE)
 _PICTURE = re.compile(
     rb".*\.(?:jpe?g|jpe|jfif|mpo|a?png|webp|gif|bmp|dib|tiff?|avifs?|hei[cf]s?|hif)",
@@ -33,6 +38,8 @@ class FrameFolder:
     path: bytes
     names: tuple[bytes, ...]
     """Of its frames, in their order."""
+    inner: bytes
+    """The folder in there that holds the frames; empty where they lie in it themselves."""
     rate: float
     """Frames a second."""
     size: int
@@ -42,7 +49,7 @@ class FrameFolder:
 
     def paths(self) -> Iterator[bytes]:
         for name in self.names:
-            yield os.path.join(self.path, name)
+            yield os.path.join(self.path, self.inner, name)
 
 
 def frame_folder(path: bytes) -> FrameFolder | None:
@@ -51,32 +58,53 @@ def frame_folder(path: bytes) -> FrameFolder | None:
     Raises :class:`OSError` where its files cannot be looked at.
     """
     path = path.rstrip(b"/") or path
-    mark = os.path.join(path, MARK)
-    if not os.path.isfile(mark) or (rate := _rate(mark)) is None:
+    told = next((found for mark in MARKS if (found := _told(os.path.join(path, mark)))), None)
+    if told is None:
         return None
-    with os.scandir(path) as entries:
+    mark, rate, inner = told
+    place = os.path.join(path, inner)
+    if not os.path.isdir(place):
+        return None
+    with os.scandir(place) as entries:
         names = [entry.name for entry in entries if not entry.name.startswith(b".")]
     frames = [name for name in names if _FRAME.fullmatch(name)]
     if len(frames) < 2 or any(_PICTURE.fullmatch(name) for name in set(names) - set(frames)):
         return None
     frames.sort(key=lambda name: int(name.partition(b".")[0]))
-    told = [os.stat(os.path.join(path, name)) for name in frames]
-    newest = max(os.stat(mark).st_mtime_ns, *(status.st_mtime_ns for status in told))
-    return FrameFolder(path, tuple(frames), rate, sum(one.st_size for one in told), newest)
+    seen = [os.stat(os.path.join(place, name)) for name in frames]
+    newest = max(os.stat(mark).st_mtime_ns, *(status.st_mtime_ns for status in seen))
+    return FrameFolder(path, tuple(frames), inner, rate, sum(one.st_size for one in seen), newest)
 
 
 def _open(mark: bytes) -> IO[bytes]:
     return Path(os.fsdecode(mark)).open("rb")
 
 
-def _rate(mark: bytes) -> float | None:
-    """Frames a second, where the file tells them."""
-    with suppress(OSError, ValueError, RecursionError), _open(mark) as stream:
-        told = json.loads(stream.read(_MARK_BYTES))
-        rate = told.get("fps") if isinstance(told, dict) else None
-        if isinstance(rate, int | float) and not isinstance(rate, bool) and 0 < rate <= _FASTEST:
-            return float(rate)
+def _told(mark: bytes) -> tuple[bytes, float, bytes] | None:
+    """The file itself, frames a second, and the folder that holds them, where it tells them."""
+    if not os.path.isfile(mark):
+        return None
+    with suppress(OSError, ValueError, RecursionError, configparser.Error), _open(mark) as stream:
+        content = stream.read(_MARK_BYTES)
+        rate, inner = (_of_mot if mark.endswith(MOT_MARK) else _of_json)(content)
+        if 0 < rate <= _FASTEST and os.path.basename(inner) == inner and inner not in (".", ".."):
+            return mark, rate, os.fsencode(inner)
     return None
+
+
+def _of_json(content: bytes) -> tuple[float, str]:
+    told = json.loads(content)
+    rate = told.get("fps") if isinstance(told, dict) else None
+    if not isinstance(rate, int | float) or isinstance(rate, bool):
+        raise ValueError(rate)
+    return float(rate), ""
+
+
+def _of_mot(content: bytes) -> tuple[float, str]:
+    told = configparser.ConfigParser(interpolation=None)
+    told.read_string(content.decode("utf-8-sig"))
+    inner = told.get(_MOT_SECTION, "imDir", fallback=_MOT_FRAMES)
+    return told.getfloat(_MOT_SECTION, "frameRate"), inner
 
 
 def is_one(path: bytes) -> bool:

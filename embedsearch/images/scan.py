@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from embedsearch.images.exclude import Exclude
 from embedsearch.images.files import explain, no_picture
-from embedsearch.images.frame_folder import MARK, frame_folder
+from embedsearch.images.frame_folder import MARKS, frame_folder
 
 EXTENSIONS = frozenset(
     b"jpg jpeg jpe jfif mpo png apng webp gif bmp dib tif tiff "
@@ -140,6 +140,9 @@ class _Walk:
         if frames is not None:
             yield ScannedFile(prefix.rstrip(b"/"), frames.size, frames.mtime_ns)
             names.pictures.clear()
+            for known in (names.folders, names.links):
+                if frames.inner in known:
+                    known.remove(frames.inner)
         below = names.folders
         # Each file is asked for by the descriptor of its folder: quicker than by its whole path.
         for name in names.pictures:
@@ -175,7 +178,7 @@ class _Walk:
                 is_picture = dot > 0 and name[dot + 1 :].lower() in EXTENSIONS
                 if not is_picture and name in _INDEX_FILES:
                     index_files += 1
-                elif name == MARK:
+                elif name in MARKS:
                     marked = True
                 elif excluded is not None and excluded(prefix + name):
                     continue

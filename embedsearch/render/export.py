@@ -24,6 +24,8 @@ from embedsearch.render.names import printable
 from embedsearch.render.output import written_whole
 
 Format = Literal["csv", "jsonl", "npy", "parquet"]
+TIMES = ("start", "until", "at")
+COLUMNS = ("path", "kind", "box", "label", "cluster", "width", "height", "taken_at", *TIMES)
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_ROWS = 4096
 
@@ -32,8 +34,9 @@ def write_export(rows: Iterable[ExportRow], fmt: Format, out: Path | BinaryIO, d
     """Write ``rows`` to ``out``, a file or an open binary stream, and tell how many there were.
 
     Every format has ``path``, ``kind``, ``box`` (x, y, width, height in pixels), ``label``,
-    ``cluster``, ``width``, ``height`` and ``taken_at``; all but csv have the embedding, float32
-    of shape (``dim``,), which each row must then carry.
+    ``cluster``, ``width``, ``height``, ``taken_at`` and, of regions of a video, ``start``,
+    ``until`` and ``at`` (seconds); all but csv have the embedding, float32 of shape (``dim``,),
+    which each row must then carry.
 
     - ``csv``: RFC 4180 with a header, no embeddings; the box is ``x,y,w,h``; a path is written
       as its own bytes, UTF-8 or not.
@@ -64,8 +67,7 @@ def _opened(out: Path | BinaryIO) -> AbstractContextManager[BinaryIO]:
 
 def _write_csv(rows: Iterable[ExportRow], stream: BinaryIO, dim: int) -> int:
     text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
-    columns = ("path", "kind", "box", "label", "cluster", "width", "height", "taken_at")
-    writer = csv.DictWriter(text, columns)
+    writer = csv.DictWriter(text, COLUMNS)
     writer.writeheader()
     count = 0
     for row in rows:
@@ -134,6 +136,7 @@ def fact_fields() -> list[Any]:
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
         pa.field("taken_at", pa.string()),
+        *(pa.field(name, pa.float64()) for name in TIMES),
     ]
 
 
@@ -192,6 +195,9 @@ def facts(row: ExportRow) -> dict[str, Any]:
         "width": row.width,
         "height": row.height,
         "taken_at": row.taken_at,
+        "start": row.start,
+        "until": row.until,
+        "at": row.at,
     }
 
 

@@ -219,9 +219,9 @@ class Catalogue:
 
     def regions(self, ids: Iterable[int]) -> dict[int, Region]:
         """Regions by id; those unknown, and those of pictures that are not there, are left out."""
-        times = "start, until, at" if self.knows_findings else "null, null, null"
         rows = self.connection.execute(
-            f"select regions.id, roots.path, images.path, kind, x, y, w, h, label, score, {times} "
+            "select regions.id, roots.path, images.path, kind, x, y, w, h, label, score, "
+            f"{self._times} "
             # CROSS JOIN keeps this order: without statistics SQLite would walk all pictures.
             "from json_each(?) as wanted cross join regions on regions.id = wanted.value "
             "join images on images.id = image_id join roots on roots.id = root_id "
@@ -232,6 +232,11 @@ class Catalogue:
             id_: Region(id_, stored_path(root, path), kind, (x, y, w, h), *rest)
             for id_, root, path, kind, x, y, w, h, *rest in rows
         }
+
+    @property
+    def _times(self) -> str:
+        """Columns that older indexes lack."""
+        return "start, until, at" if self.knows_findings else "null, null, null"
 
     def region_ids_of_images(self, image_ids: Sequence[int]) -> Ids:
         """Ids of all regions of the given pictures, ascending, shape (N,)."""
@@ -255,7 +260,8 @@ class Catalogue:
         while True:
             rows = self.connection.execute(
                 "select regions.id, roots.path, images.path, kind, x, y, w, h, label, width, "
-                "height, taken_at, size, mtime_ns, hash, number, vector from regions "
+                f"height, taken_at, {self._times}, size, mtime_ns, hash, number, vector "
+                "from regions "
                 "join images on images.id = image_id join roots on roots.id = root_id "
                 "join embeddings on embeddings.region_id = regions.id and encoder = ? "
                 "left join cluster_members on cluster_members.region_id = regions.id "
@@ -267,9 +273,9 @@ class Catalogue:
             last = rows[-1][0]
             vectors = matrix([row[-1] for row in rows], encoder.info.dim)
             for row, vector in zip(rows, vectors, strict=True):
-                _, root, path, kind, x, y, w, h, label, width, height, taken_at, *file = row
+                _, root, path, kind, x, y, w, h, label, width, height, taken_at, *rest = row
                 box: Box = (x, y, w, h)
-                size, mtime_ns, content_hash, cluster, _ = file
+                start, until, at, size, mtime_ns, content_hash, cluster, _ = rest
                 yield ExportRow(
                     path=stored_path(root, path),
                     kind=kind,
@@ -283,6 +289,9 @@ class Catalogue:
                     size=size,
                     mtime_ns=mtime_ns,
                     hash=content_hash,
+                    start=start,
+                    until=until,
+                    at=at,
                 )
 
     # The index as a whole
