@@ -127,6 +127,22 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class StageModel:
+    """What a stage of ``index --enrich`` uses where nothing is named, and what may be."""
+
+    stage: Stage
+    spec: str
+    info: EnricherInfo | None
+    """None where it cannot be had."""
+    error: str | None
+    """Why."""
+    weight_bytes: int | None
+    """None where the weights are another package's."""
+    others: tuple[str, ...]
+    """Specs that may be named instead."""
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """One picture file as the catalogue knows it."""
 

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 from embedsearch.commands.app import app
 from embedsearch.encoders import registry
 from embedsearch.encoders.cached import cached_specs
+from embedsearch.enrichers.registry import DEFAULTS
 from embedsearch.errors import EncoderError, IndexNotFoundError, QueryError
 from embedsearch.explore.models import listed, tried
 from embedsearch.index import Index
@@ -71,6 +72,27 @@ def test_the_box_the_index_and_what_is_named_are_listed_each_once(
         "litert",
     ]
     assert answer["cached"] == []
+
+
+@pytest.mark.usefixtures("empty_caches")
+def test_what_reads_words_and_finds_objects_is_listed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stages = {one["stage"]: one for one in json.loads(run("--json").stdout)["stages"]}
+    assert {stage: one["spec"] for stage, one in stages.items()} == DEFAULTS
+    for stage in ("detect", "segment"):
+        file = registry.WEIGHTS / stages[stage]["spec"]
+        sizes = [each.stat().st_size for each in file.glob("*.onnx")]
+        assert [stages[stage]["weight_bytes"]] == sizes
+    assert len(stages["detect"]["info"]["labels"]) == 80
+    assert len(stages["segment"]["info"]["labels"]) == 20
+    assert stages["track"]["info"]["id"].startswith("botsort-")
+    assert "rapidocr:LANG" in stages["ocr"]["others"]
+    assert all(one["spec"] not in one["others"] for one in stages.values())
+    monkeypatch.setitem(DEFAULTS, "detect", "yolo:none.onnx")
+    told = " ".join(run().stdout.split())
+    assert "cannot be had: " in told and "none.onnx" in told
 
 
 @pytest.mark.usefixtures("empty_caches")

@@ -67,7 +67,8 @@ def models(
 ) -> None:
     """List the encoders that can be named with --encoder, what each costs, and where it runs.
 
-    Those in the box and those of the index are listed, and those named. With --try each is run on
+    Those in the box and those of the index are listed, and those named; then what reads words, finds
+    objects, outlines and follows them. With --try each is run on
     a photo, in a process of its own; the nearest words are of a built-in vocabulary.
 
     \b
@@ -89,9 +90,16 @@ def models(
     ready = cached.cached_specs()
     if as_json:
         families = [asdict(family) for family in registry.FAMILIES]
-        print_json({"models": [_flat(one) for one in found], "families": families, "cached": ready})
+        told = {"models": [_flat(one) for one in found], "families": families, "cached": ready}
+        print_json(told | {"stages": [asdict(one) for one in explored.stage_models(device.value)]})
         return
-    from embedsearch.render.table import models_table, plain_table, show, trials_table
+    from embedsearch.render.table import (
+        models_table,
+        plain_table,
+        show,
+        stage_models_table,
+        trials_table,
+    )
 
     if photo is not None:
         show(trials_table(found))
@@ -127,6 +135,8 @@ def models(
         "\nOther weights are downloaded by the library, or named: @/path/to/checkpoint after the "
         "model.\nFor example: " + ", ".join(family.example for family in registry.FAMILIES)
     )
+    print()
+    show(stage_models_table(explored.stage_models(device.value)))
 
 
 def _flat(model: Model) -> dict[str, Any]:

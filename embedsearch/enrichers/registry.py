@@ -60,6 +60,13 @@ DEFAULTS: dict[Stage, str] = {
 """What a stage uses where nothing is named."""
 
 
+def examples(stage: Stage) -> list[str]:
+    """Specs of every kind that the stage knows, but for its own."""
+    known = [family.example for family in FAMILIES if family.stage == stage]
+    known += [f"a folder with {FOLDERS[stage][0]}"] if stage in FOLDERS else []
+    return [spec for spec in known if spec != DEFAULTS.get(stage)]
+
+
 def load(
     stage: Stage, spec: str | None = None, device: Device = "auto", encoder: Any = None
 ) -> Enricher:
@@ -87,7 +94,7 @@ def find(stage: Stage, spec: str | None, device: Device) -> Enricher | NeedsEnco
             module = import_module(f"{__package__}.{family.module}")
             made: Enricher | NeedsEncoder = module.load(spec, device)
             return made
-    description, loader = FOLDERS.get(stage, ("", ""))
+    _, loader = FOLDERS.get(stage, ("", ""))
     if loader and Path(spec.partition("?")[0]).expanduser().is_dir():
         of_folder: Enricher = import_module(f"{__package__}.{loader}").load(spec, device)
         return of_folder
@@ -98,6 +105,5 @@ def find(stage: Stage, spec: str | None, device: Device) -> Enricher | NeedsEnco
         brought = entry.load()(spec, device)
         if isinstance(brought, Enricher) and brought.info.stage == stage:
             return brought
-    known = ", ".join(family.example for family in FAMILIES if family.stage == stage)
-    known += f", a folder with {description}" if description else ""
+    known = ", ".join([DEFAULTS[stage], *examples(stage)])
     raise EnricherError(f"There is no {spec!r} for --enrich {stage}. There is: {known}.")

@@ -1,4 +1,5 @@
-"""What encoders there are, what each costs, and what each sees in a photo."""
+"""What encoders there are, what each costs, and what each sees in a photo; and what else looks at
+pictures."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ from pathlib import Path
 
 from embedsearch.encoders import compound_folder, registry
 from embedsearch.encoders.base import Encoder
-from embedsearch.errors import EncoderError, PictureError, QueryError
-from embedsearch.records import EncoderInfo, Model, Trial
+from embedsearch.enrichers import registry as enrichers
+from embedsearch.errors import EmbedSearchError, EncoderError, PictureError, QueryError
+from embedsearch.records import EncoderInfo, Model, Stage, StageModel, Trial
 from embedsearch.settings import Device
 from embedsearch.store.catalogue import Catalogue
 
@@ -39,6 +41,21 @@ def listed(specs: Sequence[str], catalogue: Catalogue | None, device: Device) ->
             named = registry.load(spec, device)
             found[named.info.id] = _model(named, "named")
     return list(found.values())
+
+
+def stage_models(device: Device) -> list[StageModel]:
+    """What each stage of ``index --enrich`` uses, without loading a network."""
+    return [_stage_model(stage, spec, device) for stage, spec in enrichers.DEFAULTS.items()]
+
+
+def _stage_model(stage: Stage, spec: str, device: Device) -> StageModel:
+    others = tuple(enrichers.examples(stage))
+    try:
+        found = enrichers.find(stage, spec, device)
+    except EmbedSearchError as error:
+        return StageModel(stage, spec, None, str(error), None, others)
+    size = getattr(found, "weight_bytes", None)
+    return StageModel(stage, spec, getattr(found, "info", None), None, size, others)
 
 
 def check_photo(photo: Path) -> None:

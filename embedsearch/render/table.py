@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embedsearch.records import (
+    EnricherInfo,
     Failure,
     Hit,
     IndexInfo,
@@ -26,6 +27,7 @@ from embedsearch.records import (
     Model,
     Problem,
     Signal,
+    StageModel,
     StageReport,
     Trial,
 )
@@ -214,6 +216,28 @@ def models_table(models: Iterable[Model]) -> Table:
             for one in models
         ),
     )
+
+
+def stage_models_table(stages: Iterable[StageModel]) -> Table:
+    """What the stages of ``index --enrich`` use, and what may be named instead."""
+    return plain_table(
+        ("--enrich", "uses", "weights", "which is", "or"),
+        (
+            (
+                one.stage,
+                one.spec,
+                None if one.weight_bytes is None else _size(one.weight_bytes),
+                f"cannot be had: {one.error}" if one.info is None else _kind(one.info),
+                ", ".join(one.others),
+            )
+            for one in stages
+        ),
+    )
+
+
+def _kind(info: EnricherInfo) -> str:
+    labels = f"; {len(info.labels)} labels" if info.labels else ""
+    return f"{info.description}{labels}; {info.licence}"
 
 
 def trials_table(models: Iterable[Model]) -> Table:
