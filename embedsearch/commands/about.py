@@ -67,8 +67,8 @@ def models(
 ) -> None:
     """List the encoders that can be named with --encoder, what each costs, and where it runs.
 
-    Those in the box and those of the index are listed, and those named; then what reads words, finds
-    objects, outlines and follows them. With --try each is run on
+    Those in the box and those of the index are listed, and those named; then what reads words,
+    finds objects and outlines, and follows them. With --try each encoder is run on
     a photo, in a process of its own; the nearest words are of a built-in vocabulary.
 
     \b
