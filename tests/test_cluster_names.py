@@ -8,7 +8,13 @@ from colour_encoder import ColourEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedsearch.explore.cluster_names import folder_of, names_by_terms, names_by_words, word_fit
+from embedsearch.explore.cluster_names import (
+    folder_of,
+    names_by_terms,
+    names_by_words,
+    says_something,
+    word_fit,
+)
 from embedsearch.explore.grouping import Grouping
 from embedsearch.explore.word_scores import embedded_words
 
@@ -51,6 +57,27 @@ def test_no_two_clusters_have_one_name_and_taken_ones_are_left_alone() -> None:
     assert len(set(names)) == 2
     assert "cat" in names
     assert "cat" not in names_by_words(clusters @ words.T, WORDS, taken={"cat"})
+
+
+def test_a_word_that_fits_no_better_than_one_had_to_by_chance_names_nothing() -> None:
+    rng = np.random.default_rng(0)
+    embedded = unit(rng.standard_normal((1000, 64)).tolist())
+    near, far = embedded[3] + 0.5 * embedded[7], rng.standard_normal(64)
+    middles = unit([near.tolist(), far.tolist()])
+    grouping = Grouping(np.zeros(0, np.int64), middles, np.zeros(0, np.float32))
+    allowed = says_something(grouping, embedded)
+    assert np.flatnonzero(allowed[0]).tolist() == [3, 7]
+    assert not allowed[1].any()
+    words = [f"word {place}" for place in range(1000)]
+    assert names_by_words(middles @ embedded.T, words, (), allowed) == ["word 3", None]
+    assert names_by_words(middles @ embedded.T, words, {"word 3"}, allowed) == ["word 7", None]
+    assert says_something(grouping, embedded[:9]).all()
+
+
+def test_a_cluster_gives_its_word_up_where_another_has_no_other_that_fits() -> None:
+    fit = np.array([[0.9, 0.6, 0.0], [0.7, 0.0, 0.69]], np.float32)
+    allowed = np.array([[True, True, False], [True, False, False]])
+    assert names_by_words(fit, WORDS[:3], (), allowed) == ["cat", "animal"]
 
 
 @given(clusters=st.integers(1, 8), words=st.integers(0, 6))

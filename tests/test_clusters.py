@@ -275,7 +275,10 @@ def test_wrong_usage_is_said(words: list[str], said: str, tmp_path: Path) -> Non
 def test_an_encoder_without_words_leaves_names_to_folders_tags_and_numbers(
     index: Index, tmp_path: Path, png: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedsearch.explore.cluster.embedded_words", lambda encoder: ((), None))
+    monkeypatch.setattr(
+        "embedsearch.explore.cluster.embedded_words",
+        lambda encoder: ((), np.empty((0, encoder.info.dim), np.float32)),
+    )
     for shade in range(6):
         paint(png, tmp_path / "photos/Summer_2020", "red", shade)
     for shade in range(4):

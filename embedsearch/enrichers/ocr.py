@@ -29,20 +29,23 @@ PREFIX = "rapidocr"
 PLAIN = "plain"
 LOOK = 1350
 """Shorter side of the closer look, pixels; a larger picture is looked at once, as it is."""
+CLOSEST = 2.8
+"""No look enlarges more."""
 LONGEST = 2400
 """No look is longer than this."""
 CLOSER = 1.2
 """A closer look is at least this much closer."""
 SURE = 0.9
 """Below, a line may be read better from close by."""
-SMALL = 28
+SMALL = 20
 """Lines less high than this, pixels, are small: there may be more that were not seen."""
 FLATTEST = 8
 LEAST_SIDE = 30
 """A picture is given margins until it is this high and wide, pixels, and neither side is more than
 so many times the other."""
 LEAST = 0.5
-"""Lines that are less sure are noise."""
+"""Lines that are less sure are noise, and no reason to look closer either: on photos without any
+text textures are often taken for some."""
 SAME = 0.7
 """Two boxes that share this part of the smaller one are of the same text."""
 ONE_WORD = 100
@@ -50,7 +53,7 @@ ONE_WORD = 100
 WORD_LEAST = 0.3
 """What such a picture says may be this unsure."""
 SETTINGS = (
-    f"{LOOK} {LONGEST} {CLOSER} {FLATTEST} {LEAST_SIDE} "
+    f"{LOOK} {LONGEST} {CLOSER} {CLOSEST} {FLATTEST} {LEAST_SIDE} "
     f"{SURE} {SMALL} {LEAST} {SAME} {ONE_WORD} {WORD_LEAST} "
     f"{PIXEL} {SPACE} {SPACE_IN_WORD}"
 )
@@ -166,7 +169,7 @@ def read_lines(engine: Engine, picture: Pixels) -> list[Found]:
     height, width = picture.shape[:2]
     fits = LONGEST / max(height, width)
     found = look(engine, picture, min(1.0, fits))
-    closer = min(LOOK / min(height, width), fits)
+    closer = min(LOOK / min(height, width), CLOSEST, fits)
     if closer >= CLOSER and any(_is_doubtful(*line) for line in found):
         found = distinct(found + look(engine, picture, closer))
     return [line for line in found if line[1] >= LEAST and line[0]]
@@ -229,7 +232,7 @@ def line_of(text: str, sure: float, quad: Quad, width: int, height: int) -> Text
 
 
 def _is_doubtful(text: str, sure: float, quad: Quad) -> bool:
-    if not text:
+    if not text or sure < LEAST:
         return False
     return sure < SURE or float(np.linalg.norm(quad[3] - quad[0])) < SMALL
 

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from embedsearch.encoders.base import Encoder
 from embedsearch.errors import QueryError
-from embedsearch.explore.cluster_names import folder_of, names_by_terms, names_by_words, word_fit
+from embedsearch.explore.cluster_names import (
+    folder_of,
+    names_by_terms,
+    names_by_words,
+    says_something,
+    word_fit,
+)
 from embedsearch.explore.grouping import Grouping, Rows, by_density, by_kmeans, fence
 from embedsearch.explore.word_scores import embedded_words
 from embedsearch.records import Cluster, ClusterReport
@@ -274,8 +280,8 @@ def _names(
     numbers: list[int],
     load: Callable[[], Encoder],
 ) -> list[str]:
-    """Names for all clusters: those that are kept, else by words, else by folders and tags, else
-    by number."""
+    """Names for all clusters: those that are kept, else by words that fit, else by folders and
+    tags, else by number."""
     names: list[str | None] = [
         kept[place].name if place in kept else None for place in range(len(numbers))
     ]
@@ -284,11 +290,13 @@ def _names(
         encoder = load()
         words, embedded = embedded_words(encoder)
         if words:
-            chosen = names_by_words(word_fit(rows, grouping, embedded), words, taken)
-        else:
-            terms = _terms(ledger, pictures)
-            chosen = names_by_terms(terms, grouping.labels, len(numbers), taken)
-        names = [name or new for name, new in zip(names, chosen, strict=True)]
+            allowed = says_something(grouping, embedded)
+            chosen = names_by_words(word_fit(rows, grouping, embedded), words, taken, allowed)
+            names = [name or new for name, new in zip(names, chosen, strict=True)]
+    if None in names:
+        taken = {name for name in names if name is not None}
+        shared = names_by_terms(_terms(ledger, pictures), grouping.labels, len(numbers), taken)
+        names = [name or new for name, new in zip(names, shared, strict=True)]
     return [name or f"cluster {number}" for name, number in zip(names, numbers, strict=True)]
 
 

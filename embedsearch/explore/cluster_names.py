@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -22,6 +23,8 @@ STANDING_OUT = 2.0
 """Standard deviations above the mean of all words from which a word counts for a picture."""
 MEMBERS = 0.8
 """How much the members of a cluster count beside its middle, chosen on training photos."""
+MANY_WORDS = 100
+"""From so many on, how well the best would fit by chance is known."""
 LEAST_SHARE = 0.5
 """A folder or tag names a cluster if so many of its members share it."""
 
@@ -49,11 +52,27 @@ def word_fit(rows: Rows, grouping: Grouping, embedded: Matrix) -> Matrix:
     return np.asarray(fit, np.float32)
 
 
+def says_something(grouping: Grouping, embedded: Matrix) -> NDArray[np.bool_]:
+    """Whether words ``embedded`` (W, dim) fit the groups better than by chance: (K, W).
+
+    The best of W normal numbers is about sqrt(2 ln W) deviations above their mean (Leadbetter et
+    al., "Extremes", 1983, theorem 1.5.3): a word whose cosine with the middle of a group stands out
+    less is what some word had to be. That holds of many words; of few all are taken to fit.
+    """
+    if len(embedded) < MANY_WORDS:
+        return np.ones((len(grouping.centroids), len(embedded)), np.bool_)
+    best_by_chance = math.sqrt(2 * math.log(len(embedded)))
+    return standardised(grouping.centroids @ embedded.T) >= best_by_chance
+
+
 def names_by_words(
-    fit: Matrix, words: Sequence[str], taken: Collection[str] = ()
+    fit: Matrix,
+    words: Sequence[str],
+    taken: Collection[str] = (),
+    allowed: NDArray[np.bool_] | None = None,
 ) -> list[str | None]:
     """A word for each cluster, all different and none of ``taken``; ``fit`` (K, W) is how well each
-    word fits.
+    word fits, and ``allowed`` (K, W) whether it fits at all.
 
     All names are chosen together, so that the sum of their scores is the largest (H. Kuhn's
     Hungarian method, 1955). None where there are too few words.
@@ -62,9 +81,14 @@ def names_by_words(
     fit = fit[:, free]
     others = (fit.sum(axis=0) - fit) / max(1, len(fit) - 1)
     score = fit - CONTRAST * others
+    fits = np.ones_like(fit, np.bool_) if allowed is None else allowed[:, free]
+    # No sum of scores is worth a word that does not fit where another does.
+    least = score.min(initial=0) - len(fit) * np.ptp(score) if score.size else 0
     names: list[str | None] = [None] * len(fit)
-    for cluster, word in zip(*linear_sum_assignment(score, maximize=True), strict=True):
-        names[cluster] = words[free[word]]
+    chosen = linear_sum_assignment(np.where(fits, score, least), maximize=True)
+    for cluster, word in zip(*chosen, strict=True):
+        if fits[cluster, word]:
+            names[cluster] = words[free[word]]
     return names
 
 
