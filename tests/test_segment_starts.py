@@ -127,10 +127,12 @@ def test_a_file_that_is_none_or_of_another_network_is_named(tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"junk\.tflite: is no LiteRT file"):
         read_mobilenetv2(tmp_path / "junk.tflite")
     short = _litert(tmp_path / "short.tflite", tensorflow_mobilenetv2(), "uint8", count=7)
-    with pytest.raises(DataError, match=r"short\.tflite: has 7 convolutions"):
+    with pytest.raises(
+        DataError, match=r"short\.tflite: has 7 convolutions, MobileNetV2 1.0 has 51"
+    ):
         read_mobilenetv2(short)
     other = _litert(tmp_path / "other.tflite", MobileNetV2(), "uint8")
-    with pytest.raises(DataError, match=r"other\.tflite: convolution 1 has"):
+    with pytest.raises(DataError, match=r"other\.tflite: convolution 1 is"):
         read_mobilenetv2(other)
 
 
@@ -150,3 +152,39 @@ def test_maps_that_are_kept_large_hold_what_the_strided_ones_held(kind: type[Pyr
     assert tuple(each.shape[1] for each in small) == kind.channels
     assert torch.allclose(small[4], large[4])
     assert torch.allclose(small[5], large[5][..., ::2, ::2], atol=1e-5)
+
+
+@pytest.mark.parametrize("decoder", ["light", "r-aspp"])
+@pytest.mark.parametrize("first", ["blocks.0", "blocks.2", "blocks.7", "blocks.13", "blocks.16"])
+def test_what_is_kept_of_the_frozen_stages_is_enough_to_go_on_from(
+    decoder: str, first: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    file = _litert(tmp_path / "m.tflite", tensorflow_mobilenetv2(), "float32")
+    network = build(f"litert:{file}", decoder, 3, {}).eval()
+    freeze(network, first)
+    pixels = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    pyramid, used = network.pyramid, network.first_map
+    with torch.inference_mode():
+        kept = pyramid.packed(pyramid.frozen(network.normalised(pixels)), used)
+        maps = pyramid.trained(pyramid.unpacked(kept, used))
+        assert torch.equal(network.decoded(maps), network(pixels))
+    assert len(kept) == len({each.data_ptr() for each in kept}) <= 4
+
+
+def test_a_decoder_that_the_file_has_too_begins_with_its_numbers(tmp_path: Path) -> None:
+    """The last four convolutions of the file are those of R-ASPP: its two branches, what joins
+    them, and the classes."""
+    torch.manual_seed(0)
+    shapes = [(320, 256), (320, 256), (512, 256), (256, 3)]
+    rest = [nn.Conv2d(inputs, outputs, 1) for inputs, outputs in shapes]
+    whole = nn.Sequential(tensorflow_mobilenetv2(), *rest)
+    start = f"litert:{_litert(tmp_path / 'm.tflite', whole, 'float32')}"
+    network = build(start, "r-aspp", 3, {})
+    made: Any = network.network
+    layers = (made.decoder.everywhere, made.decoder.picture, made.decoder.projection)
+    for layer, wanted in zip((*layers, made.segmentation_head), rest, strict=True):
+        assert torch.equal(layer.weight, wanted.weight)
+        assert torch.allclose(layer.bias, torch.linspace(-1, 1, wanted.out_channels), atol=1e-6)
+    other: Any = build(start, "r-aspp", 4, {}).network
+    assert not torch.equal(other.decoder.everywhere.weight, rest[0].weight)

@@ -17,7 +17,6 @@ from embedsearch.training.segment.pyramid import tensorflow_mobilenetv2
 
 PREFIX = "litert:"
 _BYTE = 255
-_KINDS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,12 @@ class LiteRTStart:
     mean: tuple[float, float, float]
     """Of RGB in [0, 1]."""
     std: tuple[float, float, float]
+    behind: list[tuple[Tensor, Tensor]]
+    """Weights and biases of the convolutions behind it, as PyTorch has them."""
 
 
 def read_mobilenetv2(file: Path) -> LiteRTStart:
-    """The first 52 convolutions of a file whose network begins with MobileNetV2 1.0 in
+    """The first 51 convolutions of a file whose network begins with MobileNetV2 1.0 in
     TensorFlow's layout, as its classifiers, DeepLab and SSD do. Weights are what the integers stand
     for; strides and dilations are not read, as they are the decoder's to choose.
 
@@ -40,23 +41,32 @@ def read_mobilenetv2(file: Path) -> LiteRTStart:
     ``ai-edge-litert``, :class:`~embedsearch.errors.MissingExtraError`.
     """
     model = _model(file)
-    tensors, buffers = model.subgraphs[0].tensors, model.buffers
-    network = tensorflow_mobilenetv2()
-    read = _convolutions(model)
-    for number, (layer, norm) in enumerate(_units(network)):
-        weight, bias = next(read, (None, None))
-        if weight is None or bias is None:
-            raise DataError(f"{file}: has {number} convolutions, MobileNetV2 has more")
-        depthwise = layer.groups > 1
-        kernels = _real(tensors[weight], buffers).transpose(
-            (3, 0, 1, 2) if depthwise else (0, 3, 1, 2)
-        )
-        _fill(layer.weight, kernels, number, file)
-        _fill(norm.bias, _real(tensors[bias], buffers), number, file)
+    graph = model.subgraphs[0]
+    network, read = tensorflow_mobilenetv2(), list(_convolutions(model))
+    units = _units(network)
+    if len(read) < len(units):
+        raise DataError(f"{file}: has {len(read)} convolutions, MobileNetV2 1.0 has {len(units)}")
+
+    def numbers(place: int) -> tuple[Tensor, Tensor]:
+        weight, bias, depthwise = read[place]
+        order = (3, 0, 1, 2) if depthwise else (0, 3, 1, 2)
+        kernels = _real(graph.tensors[weight], model.buffers).transpose(order)
+        return torch.tensor(kernels), torch.tensor(_real(graph.tensors[bias], model.buffers))
+
+    for place, (layer, norm) in enumerate(units):
+        weight, bias = numbers(place)
+        if weight.shape != layer.weight.shape:
+            raise DataError(
+                f"{file}: convolution {place} is {tuple(weight.shape)} where MobileNetV2 1.0 has "
+                f"{tuple(layer.weight.shape)}"
+            )
         with torch.no_grad():
+            layer.weight.copy_(weight)
+            norm.bias.copy_(bias)
             norm.weight.fill_((1 + norm.eps) ** 0.5)  # so that the unit leaves values alone
-    mean, std = _scaling(tensors[model.subgraphs[0].inputs[0]])
-    return LiteRTStart(network.eval(), mean, std)
+    mean, std = _scaling(graph.tensors[graph.inputs[0]])
+    behind = [numbers(place) for place in range(len(units), len(read))]
+    return LiteRTStart(network.eval(), mean, std, behind)
 
 
 def _model(file: Path) -> Any:
@@ -73,15 +83,16 @@ def _model(file: Path) -> Any:
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
 
 
-def _convolutions(model: Any) -> Iterator[tuple[int, int]]:
-    """Numbers of the tensors of weights and biases, in the order in which they run."""
+def _convolutions(model: Any) -> Iterator[tuple[int, int, bool]]:
+    """Numbers of the tensors of weights and biases, and whether each channel is by itself, in the
+    order in which they run."""
     from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-    wanted = {getattr(BuiltinOperator, kind) for kind in _KINDS}
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     for step in model.subgraphs[0].operators:
-        if codes[step.opcodeIndex] in wanted and len(step.inputs) > 2:
-            yield step.inputs[1], step.inputs[2]
+        kind = codes[step.opcodeIndex]
+        if kind in (BuiltinOperator.CONV_2D, BuiltinOperator.DEPTHWISE_CONV_2D):
+            yield step.inputs[1], step.inputs[2], kind == BuiltinOperator.DEPTHWISE_CONV_2D
 
 
 def _units(network: nn.Sequential) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
@@ -113,16 +124,6 @@ def _real(tensor: Any, buffers: Any) -> NDArray[np.float32]:
         zero = np.asarray(steps.zeroPoint, np.float64).reshape(wide)
         values = (values - zero) * np.asarray(steps.scale, np.float64).reshape(wide)
     return values.astype(np.float32)
-
-
-def _fill(target: Tensor, values: NDArray[np.float32], number: int, file: Path) -> None:
-    if values.shape != tuple(target.shape):
-        raise DataError(
-            f"{file}: convolution {number} has {values.shape} numbers where MobileNetV2 1.0 has "
-            f"{tuple(target.shape)}"
-        )
-    with torch.no_grad():
-        target.copy_(torch.from_numpy(np.ascontiguousarray(values)))
 
 
 def _scaling(pixels: Any) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

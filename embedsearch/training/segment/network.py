@@ -18,6 +18,7 @@ from embedsearch.training.mobilenetv2 import MEAN, STD, MobileNetV2
 from embedsearch.training.segment.light import LIGHT, LightSegmenter
 from embedsearch.training.segment.litert_start import PREFIX, read_mobilenetv2
 from embedsearch.training.segment.pyramid import OwnPyramid, Pyramid, TensorFlowPyramid
+from embedsearch.training.segment.reduced import REDUCED, ReducedSegmenter
 from embedsearch.training.trainable import load_trainable
 
 LIBRARY = "smp:"
@@ -81,7 +82,8 @@ class SegmentationNetwork(nn.Module):
 def build(
     start: str, decoder: str, classes: int, options: Mapping[str, Any]
 ) -> SegmentationNetwork:
-    """A network whose encoder has the weights of ``start`` and whose decoder is new.
+    """A network whose encoder has the weights of ``start`` and whose decoder is new, but for that
+    of a LiteRT file that has the same.
 
     Raises :class:`~embedsearch.errors.EmbedSearchError` for what is unknown or cannot be had.
     """
@@ -93,7 +95,10 @@ def build(
     if start.startswith(PREFIX):
         read = read_mobilenetv2(Path(start.removeprefix(PREFIX)).expanduser())
         own = (read.mean, read.std)
-        return _started(TensorFlowPyramid, read.network, own, decoder, classes, options)
+        made = _started(TensorFlowPyramid, read.network, own, decoder, classes, options)
+        if isinstance(made.network, ReducedSegmenter):
+            made.network.take(read.behind)
+        return made
     network, scaling = _mobilenetv2(start)
     network.last = cast(Any, nn.Identity())
     return _started(OwnPyramid, network, scaling, decoder, classes, options)
@@ -143,7 +148,8 @@ def _mobilenetv2(start: str) -> tuple[MobileNetV2, Scaling]:
 def _model(
     decoder: str, encoder: str, weights: str | None, classes: int, options: Mapping[str, Any]
 ) -> Any:
-    known: dict[str, Any] = {LIGHT: LightSegmenter, **smp.MODEL_ARCHITECTURES_MAPPING}
+    ours = {LIGHT: LightSegmenter, REDUCED: ReducedSegmenter}
+    known: dict[str, Any] = {**ours, **smp.MODEL_ARCHITECTURES_MAPPING}
     if decoder not in known:
         raise DataError(f"there is no decoder {decoder!r}; there are {', '.join(known)}")
     taken = inspect.signature(known[decoder].__init__).parameters

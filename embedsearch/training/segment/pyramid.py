@@ -95,16 +95,24 @@ class Pyramid(nn.Module, EncoderMixin):
     def packed(self, maps: list[Tensor], first: int) -> list[Tensor]:
         """Of what :meth:`frozen` gives, what a decoder that uses the maps from ``first`` on needs,
         each once."""
-        return maps[first:-1] if self._enters_as_map else maps[first:]
+        return maps[first:-1] if self._enters_as_map(first) else maps[min(first, self._known) :]
 
     def unpacked(self, kept: list[Tensor], first: int) -> list[Tensor]:
         """What was packed, in its place."""
-        unused = [kept[0]] * first
-        return [*unused, *kept, *kept[-1:]] if self._enters_as_map else [*unused, *kept]
+        unused = [kept[0]] * min(first, self._known)
+        again = kept[-1:] if self._enters_as_map(first) else []
+        return [*unused, *kept, *again]
 
     @property
-    def _enters_as_map(self) -> bool:
-        return self.first_trained > 0 and self.stages[self.first_trained - 1][0] in self.ends
+    def _known(self) -> int:
+        """How many maps the frozen stages give, the pixels among them."""
+        return 1 + sum(name in self.ends for name, _ in self.stages[: self.first_trained])
+
+    def _enters_as_map(self, first: int) -> bool:
+        """Whether what enters the first stage that is trained is one of the maps from ``first``."""
+        if self.first_trained == 0 or first >= self._known:
+            return False
+        return self.stages[self.first_trained - 1][0] in self.ends
 
     def _run(self, known: list[Tensor], values: Tensor, first: int, last: int) -> list[Tensor]:
         maps = list(known)
