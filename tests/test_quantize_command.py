@@ -123,6 +123,20 @@ def _scales(path: Path) -> dict[str, np.ndarray]:
     }
 
 
+def test_a_litert_file_agrees_with_the_onnx_file_it_was_made_of(
+    encoder: Path, photos: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("litert_torch", reason="the extra litert writes LiteRT files")
+    done = run(encoder, photos, tmp_path / "lite", "--format", "litert", "--json")
+    assert done.exit_code == 0, done.output
+    made = registry.load(f"litert:{tmp_path / 'lite' / 'image.tflite'}")
+    given = registry.load(str(encoder))
+    pictures = small.blobs(5, 40, seed=9)
+    cosines = (made.encode_images(pictures) * given.encode_images(pictures)).sum(axis=1)
+    assert cosines.min() > 0.999
+    assert json.loads(done.stdout)["agreement"]["min"] > 0.999
+
+
 def test_a_model_of_another_library_is_exported_first(photos: Path, tmp_path: Path) -> None:
     spec = f"timm:{torch_models.TIMM}@{torch_models.save_timm(tmp_path)}?pool=gem"
     done = run(spec, photos, tmp_path / "int8", "--calibration", "4", "--json")
