@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs mini yolox lraspp clean
+.PHONY: help demo test lint bench docs mini yolox raspp clean
 
 help:  ## list what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 8
@@ -81,10 +81,10 @@ yolox: $(READY)  ## train the detector in the box, into build/yolox; SHARED=FOLD
 	    --encoder "yolo:$(SHARED)/weights/yolox_nano.onnx?about=$(RECIPES)/yolox_nano.json" \
 	    --out build/yolox $(if $(wildcard build/yolox/training/checkpoint.pt),--resume)
 
-lraspp: $(READY)  ## train the segmenter in the box, into build/lraspp; SHARED=FOLDER holds data/ and weights/
-	$(BIN)/embedsearch finetune --task segment --recipe $(RECIPES)/lraspp.toml $(TRAIN) \
+raspp: $(READY)  ## train the segmenter in the box, into build/raspp; SHARED=FOLDER holds data/ and weights/
+	$(BIN)/embedsearch finetune --task segment --recipe $(RECIPES)/raspp.toml $(TRAIN) \
 	    --set distill.teacher=litert:$(SHARED)/weights/deeplabv3_mnv2_pascal_quant.tflite \
-	    --out build/lraspp $(if $(wildcard build/lraspp/training/checkpoint.pt),--resume)
+	    --out build/raspp $(if $(wildcard build/raspp/training/checkpoint.pt),--resume)
 
 clean:  ## remove the virtual environment, the caches and the demo
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

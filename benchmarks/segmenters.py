@@ -3,7 +3,7 @@
 Time is that of a photo decoded already, from pixels to objects; sides are measured in turn. The
 bars are those of the segmenter in the box against its teacher, the first that is named.
 
-    python benchmarks/segmenters.py DETECTION/annotations.jsonl litert:TEACHER.tflite lraspp
+    python benchmarks/segmenters.py DETECTION/annotations.jsonl litert:TEACHER.tflite raspp
         [SPEC]... [--half odd] [--runs 40] [--out FIGURES.json]
 """
 

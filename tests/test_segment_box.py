@@ -12,7 +12,7 @@ from embedsearch.enrichers import masks, registry
 from embedsearch.enrichers.base import Segmenter
 from embedsearch.enrichers.class_names import VOC
 
-WEIGHTS = Path(registry.__file__).parents[1] / "weights" / "lraspp"
+WEIGHTS = Path(registry.__file__).parents[1] / "weights" / "raspp"
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def segmenter() -> Segmenter:
 
 def test_it_knows_vocs_classes_and_is_small(segmenter: Segmenter) -> None:
     assert segmenter.info.labels == VOC
-    assert segmenter.info.spec == "lraspp" and segmenter.info.id.startswith("lraspp-")
+    assert segmenter.info.spec == "raspp" and segmenter.info.id.startswith("raspp-")
     assert (WEIGHTS / "segmenter.onnx").stat().st_size <= 4_000_000
     for name in ("MODEL_CARD.md", "LICENSE", "figures.json"):
         assert (WEIGHTS / name).is_file()

@@ -154,7 +154,7 @@ def test_maps_that_are_kept_large_hold_what_the_strided_ones_held(kind: type[Pyr
     assert torch.allclose(small[5], large[5][..., ::2, ::2], atol=1e-5)
 
 
-@pytest.mark.parametrize("decoder", ["light", "r-aspp"])
+@pytest.mark.parametrize("decoder", ["light", "raspp"])
 @pytest.mark.parametrize("first", ["blocks.0", "blocks.2", "blocks.7", "blocks.13", "blocks.16"])
 def test_what_is_kept_of_the_frozen_stages_is_enough_to_go_on_from(
     decoder: str, first: str, tmp_path: Path
@@ -180,11 +180,11 @@ def test_a_decoder_that_the_file_has_too_begins_with_its_numbers(tmp_path: Path)
     rest = [nn.Conv2d(inputs, outputs, 1) for inputs, outputs in shapes]
     whole = nn.Sequential(tensorflow_mobilenetv2(), *rest)
     start = f"litert:{_litert(tmp_path / 'm.tflite', whole, 'float32')}"
-    network = build(start, "r-aspp", 3, {})
+    network = build(start, "raspp", 3, {})
     made: Any = network.network
     layers = (made.decoder.everywhere, made.decoder.picture, made.decoder.projection)
     for layer, wanted in zip((*layers, made.segmentation_head), rest, strict=True):
         assert torch.equal(layer.weight, wanted.weight)
         assert torch.allclose(layer.bias, torch.linspace(-1, 1, wanted.out_channels), atol=1e-6)
-    other: Any = build(start, "r-aspp", 4, {}).network
+    other: Any = build(start, "raspp", 4, {}).network
     assert not torch.equal(other.decoder.everywhere.weight, rest[0].weight)

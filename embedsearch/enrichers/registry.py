@@ -38,7 +38,7 @@ FAMILIES: tuple[Family, ...] = (
     Family("detect", "rcnn", "open_vocabulary", "rcnn?labels=dog,red umbrella"),
     Family("detect", "fast-rcnn", "open_vocabulary", "fast-rcnn?labels=dog,red umbrella"),
     Family("track", "botsort", "track", "botsort?detector=yolo:MODEL.onnx"),
-    Family("segment", "lraspp", "segment_onnx", "lraspp"),
+    Family("segment", "raspp", "segment_onnx", "raspp"),
     Family("segment", "torchvision", "segment_torchvision", "torchvision:MODEL"),
     Family("segment", "panoptic", "panoptic", "panoptic:INSTANCES+SEMANTIC"),
     Family("segment", "litert", "segment_litert", "litert:MODEL.tflite"),
@@ -55,7 +55,7 @@ DEFAULTS: dict[Stage, str] = {
     "ocr": "rapidocr",
     "detect": "yolox",
     "track": "botsort",
-    "segment": "lraspp",
+    "segment": "raspp",
 }
 """What a stage uses where nothing is named."""
 

@@ -4,7 +4,7 @@
 
     {
       "format": 1,
-      "name": "lraspp", "licence": "...", "description": "...",
+      "name": "raspp", "licence": "...", "description": "...",
       "model": "segmenter.onnx", "sha256": "...",
       "size": 288, "fit": "pad",
       "labels": ["airplane", "bicycle"]

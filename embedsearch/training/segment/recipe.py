@@ -17,7 +17,7 @@ class Model:
     be it a classifier or a segmenter; or ``smp:NAME``, an encoder of segmentation-models-pytorch
     with the weights that it downloads, ``smp:NAME@none`` with none."""
     decoder: str = "light"
-    """light, ours, of 130,000 numbers; r-aspp, of DeepLabV3 on MobileNetV2, whose numbers a LiteRT
+    """light, ours, of 130,000 numbers; raspp, of DeepLabV3 on MobileNetV2, whose numbers a LiteRT
     file may have too; or one of segmentation-models-pytorch: unet,
     unetplusplus, fpn, linknet, manet, pan, pspnet, deeplabv3, deeplabv3plus, upernet."""
     options: dict[str, object] = field(default_factory=dict)

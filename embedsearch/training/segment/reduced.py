@@ -10,7 +10,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-REDUCED = "r-aspp"
+REDUCED = "raspp"
 Numbers = tuple[Tensor, Tensor]
 """Weight and bias of a convolution."""
 
