@@ -80,7 +80,7 @@ class Distil:
     weight: float = 1.0
     """Of the Kullback-Leibler divergence from the teacher's probabilities to the student's."""
     temperature: float = 1.0
-    balance: float = 0.5
+    balance: float = 0.0
     """A pixel counts by how many of the batch the teacher gives its class, to this power, less: 0
     counts pixels alike, 1 classes."""
 
