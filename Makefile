@@ -69,9 +69,7 @@ mini: $(READY)  ## train the encoder in the box, into build/mini/int8; SHARED=FO
 	$(BIN)/embedsearch finetune $(TRAIN) --recipe $(RECIPES)/mini-teacher-kinds.toml \
 	    --encoder ./$(MINI)/second $(ASKED) $(call resumed,kinds)
 	$(BIN)/embedsearch distill $(TRAIN) --recipe $(RECIPES)/mini.toml \
-	    --student ./$(MINI)/second $(call taught,student3,$(FOUR))
-	$(BIN)/embedsearch finetune $(TRAIN) --recipe $(RECIPES)/mini-neighbours.toml \
-	    --encoder ./$(MINI)/student3 --out $(MINI)/float32
+	    --student ./$(MINI)/second $(call taught,float32,$(FOUR))
 	$(BIN)/embedsearch quantize $(MINI)/float32 --photos $(SHARED)/data/train --out $(MINI)/int8
 	$(BIN)/python benchmarks/tasks.py $(SHARED)/data int8=$(MINI)/int8 float32=$(MINI)/float32 \
 	    "teachers=$(FOUR)" --out $(MINI)/int8/figures.json

@@ -144,24 +144,6 @@ def test_zero_epochs_are_a_linear_probe_of_the_encoder_as_it_is(desk: Path) -> N
     assert all(torch.equal(v, before[n]) for n, v in run.encoder.state_dict().items())
 
 
-def test_whitening_changes_the_last_layers_alone(desk: Path) -> None:
-    run = Run(with_texts(desk, "optimisation.epochs=0", "whiten=0.5"), desk / "captioned")
-    with pytest.raises(DataError, match="photos with labels"):
-        run.finetune()
-    settings = ("model.dim=12", "optimisation.epochs=0", "whiten=0.5")
-    run = Run(small_recipe(desk, desk / "photos", *settings), desk / "white")
-    before = {n: v.clone() for n, v in run.encoder.state_dict().items()}
-    outcome = run.finetune()
-    assert outcome.whitened == outcome.as_json()["whiten"] == [{"shrink": 0.5}]
-    after = run.encoder.state_dict()
-    changed = {n for n, v in after.items() if not torch.equal(v, before[n])}
-    new = {"image.head.projection.mean", "image.head.projection.deviation"}
-    assert changed - new == {
-        "image.head.projection.linear.weight",
-        "image.head.projection.linear.bias",
-    }
-
-
 def test_a_cure_for_rare_classes_is_compared_with_a_plain_probe(
     desk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

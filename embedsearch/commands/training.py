@@ -207,15 +207,6 @@ def finetune(
             help="Mix the weights before and after: 0 to 1, or auto. Default: 1, as trained.",
         ),
     ] = None,
-    whiten: Annotated[
-        str | None,
-        typer.Option(
-            "--whiten",
-            metavar="NUMBER",
-            help="Last of all, even out how photos of one label differ, so that neighbours are of "
-            "one kind: a number such as 0.3, the smaller the more, or auto.",
-        ),
-    ] = None,
     text_check: Annotated[
         Path | None,
         typer.Option(
@@ -306,7 +297,6 @@ def finetune(
         "optimisation.seed": seed,
         "optimisation.threads": threads,
         "wise_ft": wise_ft,
-        "whiten": whiten,
     }
     if task is not TaskChoice.embed:
         task_training.finetune(

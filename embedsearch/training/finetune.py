@@ -45,14 +45,6 @@ from embedsearch.training.recipe_files import to_toml, weighted
 from embedsearch.training.trainable import TrainableEncoder, load_trainable, used_at
 from embedsearch.training.trained_folder import TRAINING, write_trained
 from embedsearch.training.unfreezing import parameter_groups
-from embedsearch.training.whitening import (
-    NONE,
-    choose_shrink,
-    parse_shrink,
-    whiten,
-    whitening,
-    within_classes,
-)
 
 Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]
@@ -100,14 +92,13 @@ class Run:
             again = me.restarts > 0 and (self.out / TRAINING / checkpoints.FILE).is_file()
             history = self._train(objective, resume or again)
             share, shares = self._interpolated(before_weights)
-            whitened = self._whitened()
             after_embeddings = before_embeddings
-            if history.losses or whitened:
+            if history.losses:
                 after_embeddings = self.eye.embed(measured)
             after = self._figures(after_embeddings[self.set.held], objective)
             self.tell(f"after: {_said(after)}")
             recall = self._recall(before_embeddings, after_embeddings)
-            outcome = Outcome(self.out, before, after, recall, share, shares, history, whitened)
+            outcome = Outcome(self.out, before, after, recall, share, shares, history)
             outcome.seconds = time.monotonic() - started
             if me.is_main:
                 self._write(outcome, before_embeddings, after_embeddings)
@@ -325,24 +316,6 @@ class Run:
         return choose(
             self.encoder, before, after, lambda: self._figures(self.eye.embed(self.set.held)), SCORE
         )
-
-    def _whitened(self) -> list[dict[str, float]]:
-        """What was tried and, last, what was taken; empty where nothing is to be whitened."""
-        written = self.recipe.whiten
-        if written == NONE:
-            return []
-        if distributed.ranks().world > 1:
-            raise DataError("whiten is for one process: run it afterwards, with --epochs 0")
-        shrink = parse_shrink(written)
-        labelled = self.set.kept[self.set.labels[self.set.kept] >= 0]
-        rows, labels = self.eye.embed(labelled), self.set.labels[labelled]
-        tried: list[dict[str, float]] = []
-        if shrink is None:
-            shrink, tried = choose_shrink(rows, labels, self.recipe.optimisation.seed)
-            said = [f"{told.get('shrink', NONE)}: {told['R@1']:.4f}" for told in tried]
-            self.tell(f"R@1 of labels left out, by whiten: {', '.join(said)}")
-        whiten(self.encoder, *whitening(within_classes(rows, labels), shrink))
-        return [*tried, {"shrink": shrink}]
 
     def _recall(self, before: Embeddings, after: Embeddings) -> RecallReport | None:
         """Class by class: a plain probe before, one balanced as the recipe says after."""

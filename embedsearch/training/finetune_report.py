@@ -29,8 +29,6 @@ class Outcome:
     """Of the trained weights, WiSE-FT."""
     shares: list[dict[str, float]] = field(default_factory=list)
     history: History = field(default_factory=History)
-    whitened: list[dict[str, float]] = field(default_factory=list)
-    """Strengths that were tried, with R@1 of labels left out, and last the one that was taken."""
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
@@ -39,7 +37,6 @@ class Outcome:
             "before": self.before,
             "after": self.after,
             "wise_ft": {"share": self.share, "tried": self.shares},
-            "whiten": self.whitened,
             "recall": None if self.recall is None else self.recall.as_json(),
             "epochs": self.history.epochs,
             "seconds": round(self.seconds, 1),

@@ -211,9 +211,6 @@ class Recipe:
     wise_ft: str = "1"
     """How much of the trained weights is kept: 0 to 1, or auto, which is chosen on the photos held
     out."""
-    whiten: str = "none"
-    """Even out, last of all, how far photos of one label lie apart along each axis: a number over
-    0, the smaller the more; or auto, which is chosen on labels left out of it."""
 
 
 @dataclass(frozen=True)
