@@ -62,7 +62,7 @@ def main() -> None:
         if found["bytes"] is not None:
             size = f"{int(str(found['bytes'])) / 1e6:.2f} MB"
             rows.append((f"{name}: weights", size, f"<= {BAR_MB:g} MB" if place else ""))
-    told = {Path(spec).name: found for spec, found in figures.items()}
+    told = {Path(spec.partition("?")[0]).name: found for spec, found in figures.items()}
     report("detectors", rows, {"photos": len(photos), "half": given.half, "detectors": told})
 
 
