@@ -83,6 +83,7 @@ yolox: $(READY)  ## train the detector in the box, into build/yolox; SHARED=FOLD
 
 raspp: $(READY)  ## train the segmenter in the box, into build/raspp; SHARED=FOLDER holds data/ and weights/
 	$(BIN)/embedsearch finetune --task segment --recipe $(RECIPES)/raspp.toml $(TRAIN) \
+	    --encoder litert:$(SHARED)/weights/deeplabv3_mnv2_pascal_quant.tflite \
 	    --set distill.teacher=litert:$(SHARED)/weights/deeplabv3_mnv2_pascal_quant.tflite \
 	    --out build/raspp $(if $(wildcard build/raspp/training/checkpoint.pt),--resume)
 
