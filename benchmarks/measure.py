@@ -51,12 +51,14 @@ class Process:
 
 def process(command: Sequence[str], **environment: str) -> Process:
     """Run a command to its end. Raises where it fails."""
+    # What is installed has been compiled once; it is not to be compiled in each run.
+    usual = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.NamedTemporaryFile() as output:
         launched = subprocess.run(
             [sys.executable, "-S", "-E", "-c", LAUNCHER, output.name, *command],
             capture_output=True,
             check=True,
-            env=os.environ | environment,
+            env=usual | environment,
         )
         wall, peak, code = launched.stdout.split()
         if int(code):

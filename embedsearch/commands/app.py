@@ -4,56 +4,63 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embedsearch.commands import (
-    about,
-    asking,
-    clustering,
-    demo,
-    distilling,
-    evaluate,
-    exploring,
-    forgetting,
-    indexing,
-    mapping,
-    quantizing,
-    tagging,
-    training,
-)
+if TYPE_CHECKING:
+    app: typer.Typer
+    """All commands."""
 
-app = typer.Typer(
-    name="embedsearch",
-    help="Find any picture on your own machine, by words or by example.",
-    epilog="Begin with: embedsearch index ~/Pictures",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+COMMANDS = {
+    "index": "indexing",
+    "search": "asking",
+    "similar": "asking",
+    "duplicates": "exploring",
+    "cluster": "clustering",
+    "tag": "tagging",
+    "map": "mapping",
+    "info": "about",
+    "verify": "indexing",
+    "forget": "forgetting",
+    "models": "about",
+    "export": "about",
+    "finetune": "training",
+    "distill": "distilling",
+    "quantize": "quantizing",
+    "evaluate": "evaluate",
+    "demo": "demo",
+}
+"""The module of each, in the order in which help lists them."""
 
-for command in (
-    indexing.index,
-    asking.search,
-    asking.similar,
-    exploring.duplicates,
-    clustering.cluster,
-    tagging.tag,
-    mapping.map_,
-    about.info,
-    indexing.verify,
-    forgetting.forget,
-    about.models,
-    about.export,
-    training.finetune,
-    distilling.distill,
-    quantizing.quantize,
-    evaluate.evaluate,
-    demo.demo,
-):
-    app.command(command.__name__.removesuffix("_"))(command)
+
+def application(names: Iterable[str]) -> typer.Typer:
+    """The command line with these commands. Typer reads the options of all that it is given, which
+    for all of them takes as long as a query."""
+    made = typer.Typer(
+        name="embedsearch",
+        help="Find any picture on your own machine, by words or by example.",
+        epilog="Begin with: embedsearch index ~/Pictures",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    made.callback()(_options)
+    for name in names:
+        module = import_module(f"embedsearch.commands.{COMMANDS[name]}")
+        made.command(name)(getattr(module, name, None) or getattr(module, f"{name}_"))
+    return made
+
+
+def __getattr__(name: str) -> Any:
+    if name == "app":
+        made = globals()["app"] = application(COMMANDS)
+        return made
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 _verbose = False
 
@@ -66,7 +73,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Show where an error comes from.")
@@ -82,8 +88,9 @@ def _options(
 
 def main() -> None:
     """Run the command line. Exit 0: done; 1: a named failure; 2: wrong usage; 130: interrupted."""
+    asked = next((given for given in sys.argv[1:] if not given.startswith("-")), None)
     try:
-        app()
+        application(COMMANDS if asked not in COMMANDS else [asked])()
     except BrokenPipeError:
         # The reader of our output (head, say) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
