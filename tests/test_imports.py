@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from embedsearch.commands.app import COMMANDS
+
 HEAVY = {
     "torch",
     "torchvision",
@@ -116,3 +118,35 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_help_of_every_command_imports_nothing_heavy() -> None:
     loaded = imported_by("index", "--help")
     assert loaded & (HEAVY | {"numpy", "rich"}) == set()
+
+
+def test_a_command_is_not_kept_waiting_by_the_options_of_others(index: Path) -> None:
+    """Typer works out the options of every command that it is given."""
+    run = (
+        "import sys; from embedsearch.commands.app import main\n"
+        "try: main()\n"
+        "finally: print([n for n in sys.modules if n.startswith('embedsearch.commands.')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", run, "search", "red", "--json", "--index", str(index)],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    loaded = done.stdout.splitlines()[-1]
+    assert "embedsearch.commands.asking" in loaded
+    for other in ("training", "evaluate", "indexing", "demo"):
+        assert f"'embedsearch.commands.{other}'" not in loaded
+
+
+@pytest.mark.parametrize("asked", [["--help"], ["serch", "x"]])
+def test_all_commands_are_known_where_none_is_named(asked: list[str]) -> None:
+    command = [sys.executable, "-m", "embedsearch", *asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if asked == ["--help"]:
+        lines = done.stdout.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+        listed = [line.split()[0] for line in lines]
+        assert listed == list(COMMANDS)
+    else:
+        assert done.returncode == 2
+        assert "Did you mean 'search'?" in done.stderr
