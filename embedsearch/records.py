@@ -58,6 +58,8 @@ class EnricherInfo:
     labels: tuple[str, ...] = ()
     """Names it can give; empty for words, and where any name can be asked for."""
     description: str = ""
+    crop: Literal["box", "masked"] = "box"
+    """How the objects it found in an index were cut out to be embedded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,9 +289,17 @@ def test_an_object_may_be_embedded_without_what_is_around_it(indexed: Indexed) -
     (red,) = indexed.encoder.encode_texts(["red"])
     indexed.enrich(Frame("segment"), crop="box")
     in_box = indexed.vector("a.png", "red") @ red
-    indexed.enrich(Frame("segment", seed=1), crop="masked")
+    again = indexed.enrich(Frame("segment"), crop="masked")
+    assert again.looked_at > 0 and again.enricher.endswith("-masked")
     masked = indexed.vector("a.png", "red") @ red
     assert masked > in_box + 0.02
+    assert indexed.enrich(Frame("segment"), crop="masked").looked_at == 0
+
+    later = ColourEncoder(seed=1)
+    indexed.index(later)
+    embed_objects(indexed.ledger, later, indexed.folder, workers=1, progress=Silent(), stop=Event())
+    (red,) = later.encode_texts(["red"])
+    assert indexed.vector("a.png", "red", later.info.id) @ red == pytest.approx(masked, abs=0.01)
 
 
 def test_objects_get_an_embedding_of_an_encoder_that_came_later(indexed: Indexed) -> None:
@@ -303,7 +311,6 @@ def test_objects_get_an_embedding_of_an_encoder_that_came_later(indexed: Indexed
         indexed.ledger,
         second,
         indexed.folder,
-        crop="box",
         workers=2,
         progress=Silent(),
         stop=Event(),

@@ -103,7 +103,8 @@ class Writing(OpenedIndex):
         ``stages`` is ``all``, or some of the four parted by commas; ``specs`` names who does them,
         by default what is in the box. Objects are embedded with ``encoder``, by default the index's
         first: all that lies in their box, or with ``crop`` ``masked`` only their own pixels, where
-        a mask is known. What other stages found is not touched.
+        a mask is known; ``segment`` looks anew where it was the other way. What other stages found
+        is not touched.
 
         Raises :class:`~embedsearch.errors.EnricherError`,
         :class:`~embedsearch.errors.MissingExtraError` and
@@ -132,7 +133,7 @@ class Writing(OpenedIndex):
                 progress=progress or Silent(),
                 stop=stop or Event(),
             )
-            self._embed_objects(ledger, chosen, settings.workers(workers), progress, stop, crop)
+            self._embed_objects(ledger, chosen, settings.workers(workers), progress, stop)
             names = {report.stage for report in reports}
             failures = tuple(one for one in ledger.failures() if one.stage in names)
             return IndexReport(
@@ -151,7 +152,6 @@ class Writing(OpenedIndex):
         threads: int,
         progress: Progress | None,
         stop: Event | None,
-        crop: Crop = "box",
     ) -> None:
         """Objects found before the index had this encoder."""
         from embedsearch.indexing.crops import embed_objects
@@ -161,7 +161,6 @@ class Writing(OpenedIndex):
             ledger,
             encoder,
             self.folder,
-            crop=crop,
             workers=threads,
             progress=progress or Silent(),
             stop=stop or Event(),

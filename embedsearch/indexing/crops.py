@@ -58,14 +58,13 @@ def embed_objects(
     encoder: Encoder,
     index_folder: Path,
     *,
-    crop: Crop,
     workers: int,
     progress: Progress,
     stop: Event,
 ) -> int:
     """Give objects that lack one an embedding of ``encoder``: those that were found when the index
-    had other encoders only. Returns how many got one. Pictures that cannot be read, or changed
-    since, are passed over: the next run finds them.
+    had other encoders only, cut out as they were then. Returns how many got one. Pictures that
+    cannot be read, or changed since, are passed over: the next run finds them.
     """
     stored = ledger.encoder(encoder.info.id)
     lacking = unembedded_objects(ledger, stored)
@@ -80,7 +79,7 @@ def embed_objects(
     def one(image: Image) -> tuple[list[ObjectPlace], Embeddings] | None:
         places = lacking[image.id]
         try:
-            return places, _embed_places(encoder, read_unchanged(image), places, crop)
+            return places, _embed_places(encoder, read_unchanged(image), places)
         except PictureError:
             return None
 
@@ -100,16 +99,14 @@ def embed_objects(
     return made
 
 
-def _embed_places(
-    encoder: Encoder, file: FileBytes, places: Sequence[ObjectPlace], crop: Crop
-) -> Embeddings:
+def _embed_places(encoder: Encoder, file: FileBytes, places: Sequence[ObjectPlace]) -> Embeddings:
     """Embed objects of a picture, or, each at its time, of a video: float32 (len(places), dim)."""
     rows = []
     for at, some in groupby(places, key=lambda place: place.at):
         source: Source = file if at is None else frame_at(file, at, sys.maxsize)
         whole = decode(source, encoder.info.input_size)
-        boxes = [(place.box, place.mask) for place in some]
-        rows.append(embed_crops(encoder, source, whole, boxes, crop))
+        boxes = [(place.box, place.mask if place.masked else None) for place in some]
+        rows.append(embed_crops(encoder, source, whole, boxes, "masked"))
     return np.concatenate(rows)
 
 

@@ -25,7 +25,7 @@ from embedsearch.indexing.crops import Crop, embed_crops, read_unchanged
 from embedsearch.indexing.progress import Progress
 from embedsearch.indexing.sync import sync_vectors
 from embedsearch.indexing.worker import in_short
-from embedsearch.records import Box, Image, StageReport, TextLine
+from embedsearch.records import Box, EnricherInfo, Image, StageReport, TextLine
 from embedsearch.store.catalogue import StoredEncoder
 from embedsearch.store.findings import (
     Found,
@@ -57,6 +57,14 @@ class Looked:
     error: PictureError | None = None
 
 
+def cutting(info: EnricherInfo, crop: Crop) -> EnricherInfo:
+    """What an index knows the enricher by, which also says how its objects were cut out: with the
+    other way they are looked at anew."""
+    if crop == "box" or info.stage != "segment":
+        return info
+    return replace(info, id=f"{info.id}-{crop}", crop=crop)
+
+
 class StageRun:
     """One stage over the pictures of one index. The caller holds the index lock."""
 
@@ -83,7 +91,7 @@ class StageRun:
         self._counts: Counter[str] = Counter()
         with ledger.transaction():
             self._stored: StoredEncoder = ledger.add_encoder(encoder.info)
-            self._key: StoredEnricher = add_enricher(ledger, enricher.info)
+            self._key: StoredEnricher = add_enricher(ledger, cutting(enricher.info, crop))
 
     def run(
         self,
@@ -114,7 +122,7 @@ class StageRun:
             sync_vectors(self._ledger, self._folder, self._stored)
         return StageReport(
             stage=self._enricher.info.stage,
-            enricher=self._enricher.info.id,
+            enricher=self._key.info.id,
             looked_at=self._counts["looked_at"],
             copied=self._counts["copied"],
             objects=self._counts["objects"],

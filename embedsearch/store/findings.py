@@ -62,6 +62,8 @@ class ObjectPlace:
     mask: Mask | None = field(default=None)
     at: float | None = None
     """In a video: when it is there, seconds from the beginning."""
+    masked: bool = False
+    """Whether it is embedded by its own pixels alone."""
 
 
 def add_enricher(ledger: Ledger, info: EnricherInfo) -> StoredEnricher:
@@ -226,16 +228,18 @@ def unembedded_objects(
     """By the id of a present picture, its objects that have no embedding of ``encoder``; of a video
     those that were followed, where each is seen best."""
     rows = catalogue.connection.execute(
-        "select image_id, regions.id, x, y, w, h, mask, at from regions "
-        "join images on images.id = image_id where status = 'ok' "
+        "select image_id, regions.id, x, y, w, h, mask, at, "
+        "coalesce(json_extract(info, '$.crop'), 'box') = 'masked' from regions "
+        "join images on images.id = image_id "
+        "left join enrichers on enrichers.id = enricher where status = 'ok' "
         "and (kind = 'object' or (kind = 'track' and label is not null)) "
         "and not exists (select 1 from embeddings where region_id = regions.id and encoder = ?) "
         "order by image_id, regions.id",
         (encoder.key,),
     )
     found: dict[int, list[ObjectPlace]] = {}
-    for image_id, region_id, x, y, w, h, mask, at in rows:
-        place = ObjectPlace(region_id, (x, y, w, h), read_mask(mask), at)
+    for image_id, region_id, x, y, w, h, mask, at, masked in rows:
+        place = ObjectPlace(region_id, (x, y, w, h), read_mask(mask), at, bool(masked))
         found.setdefault(image_id, []).append(place)
     return found
 
