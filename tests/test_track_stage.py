@@ -206,7 +206,6 @@ def test_an_encoder_that_comes_later_embeds_the_tracks_too(indexed: Indexed) -> 
         indexed.ledger,
         indexed.encoder,
         indexed.folder,
-        crop="box",
         workers=2,
         progress=Silent(),
         stop=Event(),
