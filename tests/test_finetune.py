@@ -336,3 +336,9 @@ def test_the_command_tells_before_and_after(desk: Path, trained: Run) -> None:
         assert said in done.output
     missing = CliRunner().invoke(app, ["finetune", f"{desk}/photos"])
     assert missing.exit_code == 2
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("embedsearch.training.distributed.is_main", lambda: False)
+        other = CliRunner().invoke(
+            app, ["finetune", f"{desk}/photos", "--out", f"{desk}/other", *words]
+        )
+    assert (other.exit_code, other.output.strip()) == (0, "")

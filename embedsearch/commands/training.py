@@ -310,6 +310,8 @@ def finetune(
     if out is None:
         raise typer.BadParameter("name the encoder folder to write: --out DIR")
     outcome = _run(made, out, device, resume)
+    if outcome is None:
+        return
     if as_json:
         print_json(outcome.as_json())
     else:
@@ -323,19 +325,23 @@ def _recipe(file: Path | None, given: dict[str, Any], settings: list[str]) -> Re
     return task_training.recipe_of(Recipe, file, given, settings)
 
 
-def _run(recipe: Recipe, out: Path, device: DeviceChoice, resume: bool) -> Outcome:
+def _run(recipe: Recipe, out: Path, device: DeviceChoice, resume: bool) -> Outcome | None:
+    """What came of it; ``None`` in a process that is not the one to talk."""
     import sys
 
     from embedsearch.commands.progress import step_bar
+    from embedsearch.training.distributed import is_main
     from embedsearch.training.finetune import Run
 
     def tell(line: str) -> None:
-        print(line, file=sys.stderr)
+        if is_main():
+            print(line, file=sys.stderr)
 
     try:
         with step_bar() as progress:
             run = Run(recipe, out, device=device.value, progress=progress, tell=tell)
-        return run.finetune(resume=resume)
+        outcome = run.finetune(resume=resume)
+        return outcome if is_main() else None
     except KeyboardInterrupt:
         print(f"Interrupted; go on with --resume --out {out}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
