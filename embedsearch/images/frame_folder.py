@@ -58,6 +58,8 @@ def frame_folder(path: bytes) -> FrameFolder | None:
     Raises :class:`OSError` where its files cannot be looked at.
     """
     path = path.rstrip(b"/") or path
+    if not os.path.isdir(path):  # as nearly all that is asked about
+        return None
     told = next((found for mark in MARKS if (found := _told(os.path.join(path, mark)))), None)
     if told is None:
         return None

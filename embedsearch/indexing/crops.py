@@ -39,14 +39,14 @@ def embed_crops(
     source: Source,
     whole: Decoded,
     places: Sequence[tuple[Box, Mask | None]],
-    crop: Crop,
 ) -> Embeddings:
-    """Embed parts of a picture: float32 (len(places), encoder.info.dim).
+    """Embed parts of a picture: float32 (len(places), encoder.info.dim). With a mask only its
+    pixels are seen, without one all that lies in the box.
 
     ``whole`` is ``source`` decoded. Boxes are in pixels of the upright picture and lie inside it.
     Raises :class:`~embedsearch.errors.PictureError` where it cannot be decoded any larger.
     """
-    pixels = [_cut(encoder, source, whole, box, mask, crop) for box, mask in places]
+    pixels = [_cut(encoder, source, whole, box, mask) for box, mask in places]
     if not pixels:
         return np.empty((0, encoder.info.dim), np.float32)
     rows = [encoder.encode_images(some) for some in _batches(pixels)]
@@ -106,7 +106,7 @@ def _embed_places(encoder: Encoder, file: FileBytes, places: Sequence[ObjectPlac
         source: Source = file if at is None else frame_at(file, at, sys.maxsize)
         whole = decode(source, encoder.info.input_size)
         boxes = [(place.box, place.mask if place.masked else None) for place in some]
-        rows.append(embed_crops(encoder, source, whole, boxes, "masked"))
+        rows.append(embed_crops(encoder, source, whole, boxes))
     return np.concatenate(rows)
 
 
@@ -125,9 +125,8 @@ def _cut(
     whole: Decoded,
     box: Box,
     mask: Mask | None,
-    crop: Crop,
 ) -> NDArray[np.uint8]:
-    if crop == "box" or mask is None:
+    if mask is None:
         return region_pixels(source, whole, box, encoder.info.input_size)
     from embedsearch.enrichers.masks import masked_pixels
 

@@ -189,8 +189,9 @@ class StageRun:
         look = max(self._enricher.info.look, self._encoder.info.input_size)
         whole = decode(file, look)
         found = scaled(self._enricher.enrich(whole.pixels), whole)
-        places = [(one.box, one.mask) for one in found.objects]
-        vectors = embed_crops(self._encoder, file, whole, places, self._crop)
+        masked = self._crop == "masked"
+        places = [(one.box, one.mask if masked else None) for one in found.objects]
+        vectors = embed_crops(self._encoder, file, whole, places)
         return replace(found, vectors=vectors)
 
     def _store(self, batch: list[Looked]) -> None:

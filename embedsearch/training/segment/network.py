@@ -100,7 +100,6 @@ def build(
             made.network.take(read.behind)
         return made
     network, scaling = _mobilenetv2(start)
-    network.last = cast(Any, nn.Identity())
     return _started(OwnPyramid, network, scaling, decoder, classes, options)
 
 

@@ -12,7 +12,7 @@ from segmentation_models_pytorch.encoders._base import EncoderMixin
 from torch import Tensor, nn
 from torchvision.models import MobileNetV2 as TorchvisionMobileNetV2
 
-from embedsearch.training.mobilenetv2 import MobileNetV2
+from embedsearch.training.mobilenetv2 import ConvNorm, MobileNetV2
 from embedsearch.training.stages import mobilenetv2_stages
 from embedsearch.training.towers import Stage
 
@@ -132,6 +132,11 @@ class OwnPyramid(Pyramid):
 
     def untrained(self) -> MobileNetV2:
         return MobileNetV2()
+
+    def take(self, network: nn.Module) -> None:
+        """Have this network, without its last convolution."""
+        cast(MobileNetV2, network).last = cast(ConvNorm, nn.Identity())
+        super().take(network)
 
     def stages_of(self, network: nn.Module) -> list[Stage]:
         return mobilenetv2_stages(cast(MobileNetV2, network))[:-1]

@@ -39,8 +39,8 @@ class ReducedSegmenter(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         return cast(Tensor, self.segmentation_head(self.decoder(self.encoder(pixels))))
 
-    def take(self, read: Sequence[Numbers]) -> bool:
-        """Have these numbers of decoder and head, if they are of such a one; tells whether."""
+    def take(self, read: Sequence[Numbers]) -> None:
+        """Have these numbers of decoder and head, if they are of such a one."""
         layers = [
             self.decoder.everywhere,
             self.decoder.picture,
@@ -49,12 +49,11 @@ class ReducedSegmenter(nn.Module):
         ]
         wanted = [each.weight.shape for each in layers]
         if [weight.shape for weight, _ in read] != wanted:
-            return False
+            return
         with torch.no_grad():
             for layer, (weight, bias) in zip(layers, read, strict=True):
                 layer.weight.copy_(weight)
                 cast(Tensor, layer.bias).copy_(bias)
-        return True
 
 
 class ReducedDecoder(nn.Module):
