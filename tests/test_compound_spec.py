@@ -55,6 +55,10 @@ def tree(spec: str) -> Tree:
         ),
         ("(mini+mini)?join=mean", Joined((Single("mini"), Single("mini")), (1, 1), "mean")),
         (
+            "(mini?weight=2+timm:x)?join=weights",
+            Joined((Single("mini"), Single("timm:x")), (2, 1), "weights"),
+        ),
+        (
             "(mini+timm:x)?weight=3+vision:y",
             Joined(
                 (Joined((Single("mini"), Single("timm:x")), (1, 1), "concat"), Single("vision:y")),
@@ -123,7 +127,7 @@ def joins(parts: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
     return st.builds(
         lambda some, way: Joined(tuple(p for p, _ in some), tuple(w for _, w in some), way),
         st.lists(st.tuples(parts, weights), min_size=2, max_size=3),
-        st.sampled_from(("concat", "mean")),
+        st.sampled_from(("concat", "mean", "weights")),
     )
 
 

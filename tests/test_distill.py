@@ -94,6 +94,7 @@ def test_a_student_moves_towards_its_teacher_and_runs_without_pytorch(
         (['loss.losses=["soft"]', "teacher.text=none"], {"soft"}),
         (['loss.losses=["cosine", "soft", "info-nce"]'], {"cosine", "soft", "info-nce"}),
         (["teacher.text=train"], {"cosine", "affinity", "text"}),
+        (['loss.losses=["cosine", "0.5:supcon"]'], {"cosine", "supcon"}),
     ],
 )
 def test_every_loss_falls(
@@ -240,6 +241,13 @@ def test_what_cannot_be_done_is_a_named_error(
 ) -> None:
     with pytest.raises(DataError, match=message):
         Distiller(recipe(place, *settings), tmp_path, device="cpu").distill()
+
+
+def test_supcon_asks_for_labels(place: Path, tmp_path: Path) -> None:
+    captioned = f'data.paths=["{place / "captions.jsonl"}"]'
+    asked = recipe(place, captioned, 'loss.losses=["supcon"]')
+    with pytest.raises(DataError, match="no photo has a label"):
+        Distiller(asked, tmp_path, device="cpu").distill()
 
 
 def test_a_text_teacher_that_there_is_not_is_a_named_error(tmp_path: Path) -> None:

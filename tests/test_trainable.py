@@ -159,6 +159,39 @@ def test_batch_norm_keeps_its_statistics_unless_it_is_let_go(specs: dict[str, st
     assert torch.equal(norm.running_mean, before)
 
 
+def test_training_starts_from_the_mean_of_the_weights_of_several(
+    specs: dict[str, str], tmp_path: Path
+) -> None:
+    parts = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        part = load_trainable(specs["timm"], size=32, dim=5)
+        for weight in part.parameters():
+            weight.data += 0.1 * torch.randn_like(weight)
+        written(part, tmp_path / str(seed))
+        parts.append(part.state_dict())
+    a, b, c = (str(tmp_path / str(seed)) for seed in range(3))
+    mean = load_trainable(f"({a}+{b}?weight=2+{c})?join=weights")
+    for name, value in mean.state_dict().items():
+        parted = zip((0.25, 0.5, 0.25), parts, strict=True)
+        expected = sum(share * part[name].double() for share, part in parted)
+        torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-6)
+    # As good as any other encoder from here on.
+    assert written(mean, tmp_path / "mean").encode_images(PICTURES).shape == (2, 5)
+
+
+def test_of_different_networks_there_is_no_mean(specs: dict[str, str], tmp_path: Path) -> None:
+    for name, dim in (("a", 5), ("b", 6)):
+        written(load_trainable(specs["timm"], size=32, dim=dim), tmp_path / name)
+    a, b = tmp_path / "a", tmp_path / "b"
+    with pytest.raises(EncoderError, match=r"a and .*b are not the same network"):
+        load_trainable(f"({a}+{b})?join=weights")
+    with pytest.raises(EncoderError, match="averaged of encoders by themselves"):
+        load_trainable(f"({a}?dim=3+{b})?join=weights")
+    with pytest.raises(EncoderError, match="what training may start from"):
+        registry.load(f"({a}+{a})?join=weights")
+
+
 def test_what_cannot_be_trained_says_why(specs: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="There is nothing to train at 'nowhere'"):
         load_trainable("nowhere")

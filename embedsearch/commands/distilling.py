@@ -55,7 +55,8 @@ def distill(
         typer.Option(
             "--student",
             metavar="SPEC",
-            help="timm:MODEL, torchvision:MODEL, mobilenetv2@FILE.npz, or an encoder folder.",
+            help="timm:MODEL, torchvision:MODEL, mobilenetv2@FILE.npz, an encoder folder, or "
+            "(A+B)?join=weights, the mean of several.",
         ),
     ] = None,
     out: Annotated[
@@ -79,8 +80,8 @@ def distill(
         typer.Option(
             "--loss",
             metavar="[WEIGHT:]NAME",
-            help="cosine, soft, distances, angles, affinity, text, words, info-nce; may be given "
-            "several times.",
+            help="cosine, soft, distances, angles, affinity, text, words, info-nce, supcon; may be "
+            "given several times.",
         ),
     ] = None,
     views: Annotated[

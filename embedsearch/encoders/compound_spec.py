@@ -1,10 +1,12 @@
-"""Specs of encoders that are made of others: ``SPEC?dim=N``, ``A+B``, ``(A+B)?join=mean``.
+"""Specs of encoders that are made of others: ``SPEC?dim=N``, ``A+B``, ``(A+B)?join=mean``, and
+``(A+B)?join=weights``, which is for training to start from.
 
 ::
 
     spec   = part *("+" part)
     part   = (encoder | "(" spec ")") ["?" option *("&" option)]
-    option = "dim=" N | "weight=" W | "join=mean" | an option of the encoder's own
+    option = "dim=" N | "weight=" W | "join=" ("mean" | "weights")
+           | an option of the encoder's own
 """
 
 from __future__ import annotations
@@ -13,12 +15,15 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from embedsearch.errors import EncoderError
 
 Way = Literal["concat", "mean"]
 """How the rows of several encoders become one: side by side, or averaged."""
+WEIGHTS: Final = "weights"
+Join = Way | Literal["weights"]
+"""What ``join=`` asks for: of the networks that training starts from the weights are averaged."""
 
 _OPTIONS = re.compile(r"(?P<base>.+?)\?(?P<options>[^?/()]*)", re.DOTALL)
 
@@ -44,7 +49,7 @@ class Joined:
 
     parts: tuple[Tree, ...]
     weights: tuple[float, ...]
-    way: Way
+    way: Join
 
 
 Tree = Single | Reduced | Joined
@@ -67,20 +72,20 @@ def reduced_spec(base: str, dim: int, *, wrap: bool) -> str:
     return _with_option(f"({base})" if wrap else base, f"dim={dim}")
 
 
-def joined_spec(parts: list[tuple[str, bool]], weights: tuple[float, ...], way: Way) -> str:
+def joined_spec(parts: list[tuple[str, bool]], weights: tuple[float, ...], way: Join) -> str:
     """The spec of encoders joined, each given as its own spec and whether that has a bare ``+``."""
     said = []
     for (spec, wrap), weight in zip(parts, weights, strict=True):
         part = f"({spec})" if wrap else spec
         said.append(part if weight == 1 else _with_option(part, f"weight={weight:.12g}"))
-    return "+".join(said) if way == "concat" else f"({'+'.join(said)})?join=mean"
+    return "+".join(said) if way == "concat" else f"({'+'.join(said)})?join={way}"
 
 
 def _with_option(spec: str, option: str) -> str:
     return f"{spec}{'&' if _OPTIONS.fullmatch(spec) else '?'}{option}"
 
 
-def _joined(text: str, spec: str, is_whole: Callable[[str], bool], way: Way) -> Tree:
+def _joined(text: str, spec: str, is_whole: Callable[[str], bool], way: Join) -> Tree:
     parts = [_part(piece, spec, is_whole) for piece in _pieces(text, is_whole)]
     if len(parts) == 1 and way == "concat":
         (tree, weight), *_ = parts
@@ -124,11 +129,9 @@ def _part(part: str, spec: str, is_whole: Callable[[str], bool]) -> tuple[Tree, 
         raise EncoderError(f"{spec!r}: a bracket is not closed, as it is in (A+B)?dim=64.")
     ours = ("dim", "weight", "join") if grouped else ("dim", "weight")
     base, options, theirs = _options(part, spec, ours)
-    way: Way = "concat"
+    way: Join = "concat"
     if "join" in options:
-        if options["join"] != "mean":
-            raise EncoderError(f"{spec!r}: join={options['join']} is not understood; join=mean is.")
-        way = "mean"
+        way = _way(options["join"], spec)
     if grouped and theirs:
         raise EncoderError(f"{spec!r}: a group takes dim=, weight= and join=, not {theirs}.")
     if grouped:
@@ -158,6 +161,14 @@ def _options(part: str, spec: str, ours: tuple[str, ...]) -> tuple[str, dict[str
         else:
             options[name] = value
     return matched["base"], options, "&".join(theirs)
+
+
+def _way(value: str, spec: str) -> Literal["mean", "weights"]:
+    if value == "mean":
+        return "mean"
+    if value == WEIGHTS:
+        return WEIGHTS
+    raise EncoderError(f"{spec!r}: join={value} is not understood; join=mean is.")
 
 
 def _dim(value: str, spec: str) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from embedsearch.encoders import compound_folder
 from embedsearch.encoders.base import Encoder
 from embedsearch.encoders.compound import Compound, JoinedEncoder, ReducedEncoder
+from embedsearch.encoders.compound_spec import WEIGHTS as MEAN_OF_WEIGHTS
 from embedsearch.encoders.compound_spec import Joined, Single, Tree, parse
 from embedsearch.encoders.folder import described_id, verify_files
 from embedsearch.errors import EncoderError
@@ -93,15 +94,25 @@ def load(spec: str, device: Device = "auto", fit: Fit | None = None) -> Encoder:
 
     Raises :class:`~embedsearch.errors.EncoderError`.
     """
+    return _build(taken_apart(spec), device, fit)
+
+
+def taken_apart(spec: str) -> Tree:
+    """What ``spec`` is made of. Raises :class:`~embedsearch.errors.EncoderError`."""
     if _is_boxed_or_folder(spec):  # also those with a "+" or a "?" in their names
-        return _load_single(spec, device)
-    return _build(parse(spec, _is_whole), device, fit)
+        return Single(spec)
+    return parse(spec, _is_whole)
 
 
 def _build(tree: Tree, device: Device, fit: Fit | None) -> Encoder:
     if isinstance(tree, Single):
         return _load_single(tree.spec, device)
     if isinstance(tree, Joined):
+        if tree.way == MEAN_OF_WEIGHTS:
+            raise EncoderError(
+                "join=weights is what training may start from (embedsearch finetune --encoder, "
+                "distill --student). To search with several encoders as one, ask for join=mean."
+            )
         return JoinedEncoder(
             [_build(part, device, fit) for part in tree.parts], tree.weights, tree.way
         )

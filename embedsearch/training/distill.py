@@ -24,7 +24,7 @@ from embedsearch.training.batches import Batches, Plan
 from embedsearch.training.checkpoints import History
 from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
 from embedsearch.training.held_out import SCORE, Eye, Figures
-from embedsearch.training.imitation import OF_TEXTS, Imitation
+from embedsearch.training.imitation import OF_TEXTS, SUPCON, Imitation
 from embedsearch.training.lessons import Asking, Lessons
 from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
@@ -234,6 +234,8 @@ class Distiller:
         if not self.set.has_texts and set(OF_TEXTS) & self.weights.keys():
             raise DataError("a loss of texts needs captions or labels on every photo")
         has = self.set.labels[self.set.kept] >= 0
+        if SUPCON in self.weights and not has.any():
+            raise DataError("supcon pulls photos of one label together, and no photo has a label")
         plan = Plan(
             self.set.photos,
             self.set.labels,

@@ -17,12 +17,12 @@ from embedsearch.training import distillation, distributed
 from embedsearch.training.batches import Batch
 from embedsearch.training.heads import MAX_SCALE
 from embedsearch.training.lessons import Lessons
-from embedsearch.training.losses import grouped_info_nce
+from embedsearch.training.losses import grouped_info_nce, make_loss
 from embedsearch.training.recipe import Imitate
 from embedsearch.training.trainable import TrainableEncoder
 from embedsearch.training.word_relations import word_relations
 
-INFO_NCE = "info-nce"
+INFO_NCE, SUPCON = "info-nce", "supcon"
 IMITATIONS = {
     "cosine": "the embedding of a photo is the teacher's",
     "soft": "it is as near to each class name as the teacher finds it, at a temperature",
@@ -32,6 +32,7 @@ IMITATIONS = {
     "text": "the embedding of a text is the teacher's",
     "words": "words lie to one another as the text teacher has them",
     INFO_NCE: "photos against their captions or names, without any teacher",
+    SUPCON: "photos of one label near one another, without any teacher",
 }
 """What ``--loss`` can name."""
 OF_TEXTS = ("affinity", "text", INFO_NCE)
@@ -61,6 +62,8 @@ class Imitation(nn.Module):
         dim = lessons.photos.shape[-1]
         if encoder.dim != dim:
             self.losses["projection"] = nn.Linear(encoder.dim, dim, bias=False)
+        if SUPCON in weights:
+            self.losses[SUPCON] = make_loss(SUPCON, dim=encoder.dim, classes=0)
         self.log_scale = nn.Parameter(torch.tensor(math.log(settings.scale)))
         self._lessons, self._places, self._first = lessons, places, first_stage
         self._row = {text: number for number, text in enumerate(lessons.texts)}
@@ -86,6 +89,8 @@ class Imitation(nn.Module):
             parts["angles"] = distillation.angles(pictures, taught)
         if "soft" in self.weights:
             parts["soft"] = self._soft(pictures, taught)
+        if SUPCON in self.weights:
+            parts[SUPCON] = self._by_label(pictures, batch.labels)
         if "words" in self.weights:
             tower, known = cast(nn.Module, self.encoder.text), cast(Any, self._lessons.words)
             seed = [self._seed, 6, batch.step]
@@ -100,6 +105,13 @@ class Imitation(nn.Module):
         if "projection" not in self.losses:
             return rows
         return normalize(self.losses["projection"](rows), dim=1)
+
+    def _by_label(self, pictures: Tensor, labels: Tensor) -> Tensor:
+        has = labels >= 0
+        if not has.any():
+            return pictures.sum() * 0
+        near: Tensor = self.losses[SUPCON](pictures[has], labels[has])
+        return near
 
     def _soft(self, pictures: Tensor, taught: Tensor) -> Tensor:
         theirs = _rows(cast(Any, self._lessons.prototypes), pictures.device)

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from embedsearch.encoders import model_spec, registry
+from embedsearch.encoders.compound_spec import WEIGHTS, Joined, Single
 from embedsearch.encoders.preprocess import Interpolation
 from embedsearch.errors import DataError, EncoderError
+from embedsearch.training import soup
 from embedsearch.training.architecture import (
     FOLDED,
     MOBILENETV2,
@@ -91,7 +93,8 @@ def load_trainable(
 
     ``spec`` is ``mobilenetv2@FILE.npz`` (MXNet's ImageNet weights), ``openclip:``, ``timm:`` or
     ``torchvision:`` with what they take, an encoder in the box, or an encoder folder: one that was
-    trained here, or a MobileNetV2 of which only ``image.onnx`` is there. ``pool`` replaces its
+    trained here, or a MobileNetV2 of which only ``image.onnx`` is there; or ``(A+B)?join=weights``,
+    the mean of the weights of such (:mod:`~embedsearch.training.soup`). ``pool`` replaces its
     pooling. ``dim`` puts a new linear head of so many dimensions behind the pooling; 0 takes the
     head away. ``text`` is a model2vec folder to start a text tower from, with ``hidden`` units.
     ``size`` is another input side. ``scratch`` forgets the weights of the image network.
@@ -200,6 +203,12 @@ def _load(spec: str) -> TrainableEncoder:
         return _of_library(prefix, spec)
     from embedsearch.training.trained_folder import read_trained
 
+    tree = registry.taken_apart(spec)
+    if isinstance(tree, Joined) and tree.way == WEIGHTS:
+        if not all(isinstance(part, Single) for part in tree.parts):
+            raise EncoderError(f"{spec!r}: weights are averaged of encoders by themselves.")
+        specs = [cast(Single, part).spec for part in tree.parts]
+        return soup.mean_of_weights([_load(part) for part in specs], tree.weights, specs)
     folder = registry.WEIGHTS / spec if spec in registry.in_the_box() else Path(spec).expanduser()
     if not (folder / "encoder.json").is_file():
         raise EncoderError(
