@@ -66,6 +66,16 @@ def test_a_text_is_the_mean_of_its_rows_through_the_network(
     np.testing.assert_allclose(got[0], by_hand(folder, ids), atol=1e-6)
 
 
+def test_weights_may_be_stored_in_16_bits(folder: Path) -> None:
+    whole = TextTower(folder, DIM).encode(["dog"])
+    for name in text.NETWORK:
+        np.save(folder / name, np.load(folder / name).astype(np.float16))
+    got = TextTower(folder, DIM).encode(["dog"])
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got[0], by_hand(folder, [2]), atol=1e-6)  # computed in float32
+    assert 0 < np.abs(got - whole).max() < 2e-3
+
+
 @pytest.mark.parametrize("words", ["", "   ", "zebra", "\n", "狗"])
 def test_a_text_without_a_known_word_is_refused(folder: Path, words: str) -> None:
     with pytest.raises(QueryError, match="holds no word that the encoder knows"):

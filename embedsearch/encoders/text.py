@@ -28,14 +28,17 @@ ROWS = "token_rows.npy"
 SCALES = "token_scales.npy"
 """float32 (tokens,): a token's row is its int8 row times its scale."""
 HIDDEN_WEIGHT = "text_hidden_weight.npy"
-"""float32 (width, hidden)."""
+"""float32 or float16 (width, hidden)."""
 HIDDEN_BIAS = "text_hidden_bias.npy"
 """float32 (hidden,)."""
 OUTPUT_WEIGHT = "text_output_weight.npy"
-"""float32 (hidden + width, dim)."""
+"""float32 or float16 (hidden + width, dim)."""
 OUTPUT_BIAS = "text_output_bias.npy"
 """float32 (dim,)."""
 FILES = (VOCABULARY, ROWS, SCALES, HIDDEN_WEIGHT, HIDDEN_BIAS, OUTPUT_WEIGHT, OUTPUT_BIAS)
+
+NETWORK = (HIDDEN_WEIGHT, OUTPUT_WEIGHT)
+"""The weights of the small network."""
 
 UNKNOWN = "[UNK]"
 
@@ -52,9 +55,9 @@ class TextTower:
         """
         self._rows = _array(folder / ROWS, np.int8, 2)
         self._scales = _array(folder / SCALES, np.float32, 1)
-        self._hidden_weight = _array(folder / HIDDEN_WEIGHT, np.float32, 2)
+        self._hidden_weight = _weights(folder / HIDDEN_WEIGHT)
         self._hidden_bias = _array(folder / HIDDEN_BIAS, np.float32, 1)
-        self._output_weight = _array(folder / OUTPUT_WEIGHT, np.float32, 2)
+        self._output_weight = _weights(folder / OUTPUT_WEIGHT)
         self._output_bias = _array(folder / OUTPUT_BIAS, np.float32, 1)
         tokens, width = self._rows.shape
         hidden = len(self._hidden_bias)
@@ -144,14 +147,22 @@ def token_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids
 
 
-def _array(path: Path, dtype: type[Number], dimensions: int) -> NDArray[Number]:
+def _weights(path: Path) -> NDArray[np.float32]:
+    """A matrix of weights; of those stored in 16 bits a copy in float32."""
+    return _array(path, (np.float32, np.float16), 2).astype(np.float32, copy=False)
+
+
+def _array(
+    path: Path, dtype: type[Number] | tuple[type[Number], ...], dimensions: int
+) -> NDArray[Number]:
+    kinds = dtype if isinstance(dtype, tuple) else (dtype,)
     try:
         array = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise EncoderError(f"{path}: cannot be read as a .npy array ({error}).") from error
-    if array.dtype != dtype or array.ndim != dimensions:
+    if array.dtype not in kinds or array.ndim != dimensions:
         raise EncoderError(
-            f"{path}: {array.dtype} of {array.ndim} dimensions, expected {np.dtype(dtype)} of "
-            f"{dimensions}."
+            f"{path}: {array.dtype} of {array.ndim} dimensions, expected "
+            f"{' or '.join(str(np.dtype(kind)) for kind in kinds)} of {dimensions}."
         )
     return np.asarray(array)  # a plain view of the mapping; np.memmap itself indexes slowly

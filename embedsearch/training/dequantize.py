@@ -87,7 +87,7 @@ def read_bag_text(folder: Path, dim: int) -> BagText:
             (tower.head.hidden, text.HIDDEN_WEIGHT, text.HIDDEN_BIAS),
             (tower.head.output, text.OUTPUT_WEIGHT, text.OUTPUT_BIAS),
         ):
-            layer.weight.copy_(torch.from_numpy(np.load(folder / weight).T))
+            layer.weight.copy_(torch.from_numpy(np.load(folder / weight).astype(np.float32).T))
             layer.bias.copy_(torch.from_numpy(np.load(folder / bias)))
     return tower
 
@@ -95,7 +95,8 @@ def read_bag_text(folder: Path, dim: int) -> BagText:
 def _head(graph: Graph, dim: int, path: Path) -> FeatureHead:
     """The linear layer behind pooling, and what its features are standardised by."""
     head = FeatureHead(FEATURES, dim)
-    arrays = {name: _real(graph, name) for name in graph.names}
+    casts = [node.output[0] for node in graph.nodes if node.op_type == "Cast"]
+    arrays = {name: _real(graph, name) for name in (*graph.names, *casts)}
     wanted = {
         "linear.weight": head.projection.linear.weight,
         "linear.bias": head.projection.linear.bias,
@@ -147,6 +148,8 @@ def _real(graph: Graph, name: str) -> Array | None:
     if stored is not None:
         return np.asarray(stored, np.float32)
     writer = graph.writers.get(name)
+    if writer is not None and writer.op_type == "Cast":
+        return _real(graph, writer.input[0])
     if writer is None or writer.op_type != "DequantizeLinear":
         return None
     integers, step = graph.array(writer.input[0]), graph.array(writer.input[1])

@@ -24,6 +24,7 @@ from embedsearch.training.quantize.calibrate import PERCENTILE, Method, activati
 from embedsearch.training.quantize.entry import fold_entry
 from embedsearch.training.quantize.equalise import equalise
 from embedsearch.training.quantize.graph import Graph, prepare, quiet
+from embedsearch.training.quantize.halves import store_halves
 from embedsearch.training.quantize.islands import choose, needs_sensitivity
 from embedsearch.training.quantize.photos import find_photos, part, squares
 from embedsearch.training.quantize.qat import Training, train
@@ -122,8 +123,10 @@ def quantize(
             name, note = LITERT_IMAGE, "for LiteRT"
         else:
             int8 = _quantised(float32, source, seen_on, found, settings, report, say)
-            name, tower, note = IMAGE, int8.SerializeToString(), "8-bit weights"
-        written = write_folder(source, out, {name: tower}, note)
+            name, tower = IMAGE, store_halves(int8).SerializeToString()
+            note = "8-bit weights"
+        halved = settings.made == INT8
+        written = write_folder(source, out, {name: tower}, note, halved=halved)
         say(f"comparing on {counted(len(compared_on), 'photo')}")
         compared = squares(compared_on, source)
         pair = registry.load(str(source.path)), registry.load(str(out))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import onnx
 from onnx import ModelProto
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from embedsearch.encoders.preprocess import INTERPOLATIONS, Interpolation
 from embedsearch.encoders.torch_tower import TorchEncoder, Towers
 from embedsearch.errors import EncoderError
 from embedsearch.training.export import export_image_tower
+from embedsearch.training.quantize.halves import fits
 
 _KEPT = ("LICENSE", "NOTICE")
 
@@ -60,11 +62,12 @@ def read_image_tower(about: EncoderFolder) -> ModelProto:
 
 
 def write_folder(
-    source: EncoderFolder, out: Path, files: Mapping[str, bytes], note: str
+    source: EncoderFolder, out: Path, files: Mapping[str, bytes], note: str, *, halved: bool = False
 ) -> EncoderFolder:
     """Write an encoder that is like ``source`` but for its image tower: ``files`` by name.
 
-    The text tower is copied, ``note`` is added to the description.
+    The text tower is copied, where ``halved`` with its network in float16; ``note`` is added to the
+    description.
     """
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
@@ -72,6 +75,10 @@ def write_folder(
     texts = text.FILES if source.has_text else ()
     for name in (*texts, *(kept for kept in _KEPT if (source.path / kept).is_file())):
         shutil.copyfile(source.path / name, out / name)
+    for name in text.NETWORK if halved and texts else ():
+        weights = np.load(out / name)
+        if fits(weights):
+            np.save(out / name, weights.astype(np.float16))
     written = replace(
         source,
         path=out,
