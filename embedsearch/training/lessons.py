@@ -116,7 +116,8 @@ class Asking:
             threads=self.threads,
             progress=self.progress,
         )
-        return teach_looks(self.teacher, kept, name=fingerprint(looks, views, seed), **given)
+        name = fingerprint(looks, views, seed)
+        return teach_looks(self.teacher, kept, name=name, threads=self.threads, **given)
 
     def _axes(self, lessons: Lessons) -> Axes:
         rng = np.random.default_rng(self.recipe.optimisation.seed)

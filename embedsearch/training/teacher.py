@@ -75,18 +75,20 @@ def teach_looks(
     *,
     name: str,
     cache: Path,
+    threads: int | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> NDArray[np.float16]:
     """What the teacher makes of each kept look, uint8 (N, looks, size, size, 3): float16
-    (N, looks, dim), unit rows. ``name`` says which looks these are; kept like photos."""
+    (N, looks, dim), unit rows. ``name`` says which looks these are; ``threads`` and what is kept
+    are as for photos."""
     photos, views = looks.shape[:2]
 
+    def see(group: range) -> Embeddings:
+        some = looks[group.start : group.stop]
+        return teacher.encode_images(list(some.reshape(-1, *some.shape[2:])))
+
     def ask() -> Embeddings:
-        rows = []
-        for start in range(0, photos, _AT_ONCE):
-            some = looks[start : start + _AT_ONCE]
-            rows.append(teacher.encode_images(list(some.reshape(-1, *some.shape[2:]))))
-            progress("asking the teacher", min(start + _AT_ONCE, photos), photos)
+        rows = _in_groups(photos, see, workers(threads), progress)
         return np.concatenate(rows).reshape(photos, views, -1)
 
     return _kept(cache, "looks", [teacher.info.id, name], ask)
@@ -123,15 +125,22 @@ def _see(
         means: Embeddings = flat.reshape(len(places), -1, flat.shape[1]).mean(1)
         return means
 
+    found = np.concatenate(_in_groups(len(files), ask, threads, progress))
+    unit: Embeddings = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def _in_groups(
+    count: int, ask: Callable[[range], Embeddings], threads: int, progress: Progress
+) -> list[Embeddings]:
+    """What ``ask`` says of each group of photos, in order."""
     rows = []
-    groups = [range(n, min(n + _AT_ONCE, len(files))) for n in range(0, len(files), _AT_ONCE)]
+    groups = [range(n, min(n + _AT_ONCE, count)) for n in range(0, count, _AT_ONCE)]
     with ThreadPoolExecutor(threads) as pool:  # an encoder may be called from several threads
         for group, said in zip(groups, pool.map(ask, groups), strict=True):
             rows.append(said)
-            progress("asking the teacher", group.stop, len(files))
-    found = np.concatenate(rows)
-    unit: Embeddings = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-    return unit
+            progress("asking the teacher", group.stop, count)
+    return rows
 
 
 def _kept(
