@@ -25,7 +25,6 @@ import onnx
 import onnxruntime
 from measure import report
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from embedsearch import settings
 from embedsearch.encoders import registry
@@ -37,6 +36,7 @@ from embedsearch.images.decode import decode
 from embedsearch.training.corruptions import CORRUPTIONS
 from embedsearch.training.data import read_photos
 from embedsearch.training.export import INPUT, OUTPUT
+from embedsearch.training.quantize.graph import Graph
 from embedsearch.training.robustness import FIGURES, evaluate_robustness
 from embedsearch.training.robustness_plot import draw
 
@@ -67,12 +67,10 @@ def harden(source: Path, target: Path, files: list[Path]) -> None:
     gram = whole.T @ whole
     gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram)
     solved = np.linalg.solve(gram, whole.T @ wanted)
-    values = dict(zip(head_of(model).input[1:], (solved[:-1].T, solved[-1]), strict=True))
-    for held in model.graph.initializer:
-        if held.name in values:
-            array = np.ascontiguousarray(values.pop(held.name), np.float32)
-            held.CopyFrom(numpy_helper.from_array(array, held.name))
-    assert not values, f"{source / IMAGE} has no {', '.join(values)}"
+    head, graph = head_of(model), Graph(model)
+    for place, array in enumerate((solved[:-1].T, solved[-1]), start=1):
+        graph.set_input(head, place, array.astype(np.float32))
+    graph.drop_unused()
     shutil.copytree(source, target, dirs_exist_ok=True)
     onnx.save(model, target / IMAGE)
     hashes = {**about.hashes, IMAGE: hash_file(target / IMAGE)}

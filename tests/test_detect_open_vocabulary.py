@@ -80,11 +80,11 @@ def test_labels_and_encoder_are_part_of_the_id(encoder: ColourEncoder) -> None:
 
 def test_the_shared_map_sees_a_whole_picture_as_the_encoder_does() -> None:
     mini = encoders.load("mini")
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (13, 13, 3)).astype(np.uint8)
+    rng, side = np.random.default_rng(0), mini.info.input_size
+    coarse = rng.integers(0, 256, (side // 16, side // 16, 3)).astype(np.uint8)
     pixels = np.kron(coarse, np.ones((16, 16, 1), np.uint8))
-    shared = SharedMap(mini.folder, 208)  # type: ignore[attr-defined]
-    whole = np.array([[0, 0, 208, 208], [0, 0, 100, 100]], np.float32)
+    shared = SharedMap(mini.folder, side)  # type: ignore[attr-defined]
+    whole = np.array([[0, 0, side, side], [0, 0, side // 2, side // 2]], np.float32)
     rows = shared.embed(pixels, whole)
     assert rows.shape == (2, 256)
     assert np.linalg.norm(rows, axis=1) == pytest.approx([1, 1], abs=1e-5)
