@@ -70,7 +70,8 @@ def finetune(
         typer.Option(
             "--encoder",
             metavar="SPEC",
-            help="What to start from: any encoder, or mobilenetv2@FILE.npz. Default: mini.",
+            help="What to start from: any encoder, mobilenetv2@FILE.npz, or (A+B)?join=weights, "
+            "the mean of several. Default: mini.",
         ),
     ] = None,
     recipe: Annotated[
