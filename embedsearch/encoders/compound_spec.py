@@ -21,7 +21,7 @@ from embedsearch.errors import EncoderError
 
 Way = Literal["concat", "mean"]
 """How the rows of several encoders become one: side by side, or averaged."""
-WEIGHTS: Final = "weights"
+MEAN_OF_WEIGHTS: Final = "weights"
 Join = Way | Literal["weights"]
 """What ``join=`` asks for: of the networks that training starts from the weights are averaged."""
 
@@ -166,8 +166,8 @@ def _options(part: str, spec: str, ours: tuple[str, ...]) -> tuple[str, dict[str
 def _way(value: str, spec: str) -> Literal["mean", "weights"]:
     if value == "mean":
         return "mean"
-    if value == WEIGHTS:
-        return WEIGHTS
+    if value == MEAN_OF_WEIGHTS:
+        return MEAN_OF_WEIGHTS
     raise EncoderError(f"{spec!r}: join={value} is not understood; join=mean is.")
 
 

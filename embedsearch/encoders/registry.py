@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from embedsearch.encoders import compound_folder
 from embedsearch.encoders.base import Encoder
 from embedsearch.encoders.compound import Compound, JoinedEncoder, ReducedEncoder
-from embedsearch.encoders.compound_spec import WEIGHTS as MEAN_OF_WEIGHTS
-from embedsearch.encoders.compound_spec import Joined, Single, Tree, parse
+from embedsearch.encoders.compound_spec import MEAN_OF_WEIGHTS, Joined, Single, Tree, parse
 from embedsearch.encoders.folder import described_id, verify_files
 from embedsearch.errors import EncoderError
 from embedsearch.records import EncoderInfo

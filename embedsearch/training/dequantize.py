@@ -87,7 +87,7 @@ def read_bag_text(folder: Path, dim: int) -> BagText:
             (tower.head.hidden, text.HIDDEN_WEIGHT, text.HIDDEN_BIAS),
             (tower.head.output, text.OUTPUT_WEIGHT, text.OUTPUT_BIAS),
         ):
-            layer.weight.copy_(torch.from_numpy(np.load(folder / weight).astype(np.float32).T))
+            layer.weight.copy_(torch.from_numpy(np.load(folder / weight).T))
             layer.bias.copy_(torch.from_numpy(np.load(folder / bias)))
     return tower
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from embedsearch.encoders import model_spec, registry
-from embedsearch.encoders.compound_spec import WEIGHTS, Joined, Single
+from embedsearch.encoders.compound_spec import MEAN_OF_WEIGHTS, Joined, Single
 from embedsearch.encoders.preprocess import Interpolation
 from embedsearch.errors import DataError, EncoderError
 from embedsearch.training import soup
@@ -204,10 +204,10 @@ def _load(spec: str) -> TrainableEncoder:
     from embedsearch.training.trained_folder import read_trained
 
     tree = registry.taken_apart(spec)
-    if isinstance(tree, Joined) and tree.way == WEIGHTS:
-        if not all(isinstance(part, Single) for part in tree.parts):
+    if isinstance(tree, Joined) and tree.way == MEAN_OF_WEIGHTS:
+        specs = [part.spec for part in tree.parts if isinstance(part, Single)]
+        if len(specs) < len(tree.parts):
             raise EncoderError(f"{spec!r}: weights are averaged of encoders by themselves.")
-        specs = [cast(Single, part).spec for part in tree.parts]
         return soup.mean_of_weights([_load(part) for part in specs], tree.weights, specs)
     folder = registry.WEIGHTS / spec if spec in registry.in_the_box() else Path(spec).expanduser()
     if not (folder / "encoder.json").is_file():

@@ -23,15 +23,19 @@ def store_halves(model: ModelProto) -> ModelProto:
     casts = []
     for item in graph.initializer:
         array = numpy_helper.to_array(item)
-        if array.dtype == np.float32 and array.size >= _LEAST and fits(array):
+        if array.dtype != np.float32 or array.size < _LEAST:
+            continue
+        stored = halved(array)
+        if stored.dtype == np.float16:
             name = item.name
-            item.CopyFrom(numpy_helper.from_array(array.astype(np.float16), name + STORED))
+            item.CopyFrom(numpy_helper.from_array(stored, name + STORED))
             casts.append(helper.make_node("Cast", [name + STORED], [name], to=TensorProto.FLOAT))
     for cast in reversed(casts):
         graph.node.insert(0, cast)
     return model
 
 
-def fits(array: NDArray[np.float32]) -> bool:
-    """Whether no number is beyond what float16 holds."""
-    return bool(np.abs(array).max(initial=0) < np.finfo(np.float16).max)
+def halved(array: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.float16]:
+    """The array as float16; as it is where a number is beyond what that holds."""
+    fits = np.abs(array).max(initial=0) < np.finfo(np.float16).max
+    return array.astype(np.float16) if fits else array

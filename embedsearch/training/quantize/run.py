@@ -125,8 +125,8 @@ def quantize(
             int8 = _quantised(float32, source, seen_on, found, settings, report, say)
             name, tower = IMAGE, store_halves(int8).SerializeToString()
             note = "8-bit weights"
-        halved = settings.made == INT8
-        written = write_folder(source, out, {name: tower}, note, halved=halved)
+        halve = settings.made == INT8
+        written = write_folder(source, out, {name: tower}, note, halve=halve)
         say(f"comparing on {counted(len(compared_on), 'photo')}")
         compared = squares(compared_on, source)
         pair = registry.load(str(source.path)), registry.load(str(out))

@@ -21,7 +21,7 @@ from embedsearch.encoders.preprocess import INTERPOLATIONS, Interpolation
 from embedsearch.encoders.torch_tower import TorchEncoder, Towers
 from embedsearch.errors import EncoderError
 from embedsearch.training.export import export_image_tower
-from embedsearch.training.quantize.halves import fits
+from embedsearch.training.quantize.halves import halved
 
 _KEPT = ("LICENSE", "NOTICE")
 
@@ -62,11 +62,11 @@ def read_image_tower(about: EncoderFolder) -> ModelProto:
 
 
 def write_folder(
-    source: EncoderFolder, out: Path, files: Mapping[str, bytes], note: str, *, halved: bool = False
+    source: EncoderFolder, out: Path, files: Mapping[str, bytes], note: str, *, halve: bool = False
 ) -> EncoderFolder:
     """Write an encoder that is like ``source`` but for its image tower: ``files`` by name.
 
-    The text tower is copied, where ``halved`` with its network in float16; ``note`` is added to the
+    The text tower is copied, where ``halve`` with its network in float16; ``note`` is added to the
     description.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -74,11 +74,10 @@ def write_folder(
         (out / name).write_bytes(content)
     texts = text.FILES if source.has_text else ()
     for name in (*texts, *(kept for kept in _KEPT if (source.path / kept).is_file())):
-        shutil.copyfile(source.path / name, out / name)
-    for name in text.NETWORK if halved and texts else ():
-        weights = np.load(out / name)
-        if fits(weights):
-            np.save(out / name, weights.astype(np.float16))
+        if halve and name in text.NETWORK:
+            np.save(out / name, halved(np.load(source.path / name)))
+        else:
+            shutil.copyfile(source.path / name, out / name)
     written = replace(
         source,
         path=out,
