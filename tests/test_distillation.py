@@ -13,6 +13,7 @@ from embedsearch.training.distillation import (
     angles,
     cosine,
     distances,
+    neighbours,
     relations,
     soft_targets,
 )
@@ -27,11 +28,15 @@ def drawn(seed: int, rows: int = 7, dim: int = 5) -> torch.Tensor:
     return normalize(made, dim=1)
 
 
+def near(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    return neighbours(student, teacher, 0.2)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.integers(2, 9))
 def test_every_loss_is_zero_where_the_student_is_the_teacher(seed: int, rows: int) -> None:
     one, other = drawn(seed, rows), drawn(seed + 1, rows)
-    for loss in (cosine, distances, angles, relations):
+    for loss in (cosine, distances, angles, relations, near):
         assert loss(one, one).item() == pytest.approx(0, abs=1e-5)
     assert soft_targets(20 * one, 20 * one, 2.0).item() == pytest.approx(0, abs=1e-5)
     assert affinity(one, other, one, other, 0.05).item() == pytest.approx(0, abs=1e-5)
@@ -86,6 +91,17 @@ def test_affinity_is_the_divergence_of_the_batchs_softmax_both_ways() -> None:
     assert found.item() == pytest.approx(expected)
 
 
+def test_neighbours_are_the_divergence_of_the_softmax_over_the_others() -> None:
+    mine, theirs = unit((1, 0), (1, 0), (0, 1)), unit((1, 0), (0, 1), (1, 0))
+    # Cosines to the others, row by row: mine (1, 0), (1, 0), (0, 0), theirs (0, 1), (0, 0), (1, 0).
+    more, less = math.e / (math.e + 1), 1 / (math.e + 1)
+    swapped = more * math.log(more / less) + less * math.log(less / more)
+    even = 0.5 * math.log(0.5 / more) + 0.5 * math.log(0.5 / less)
+    told = more * math.log(2 * more) + less * math.log(2 * less)
+    assert neighbours(mine, theirs, 1.0).item() == pytest.approx((swapped + even + told) / 3)
+    assert neighbours(mine[:1], theirs[:1], 1.0).item() == 0
+
+
 @pytest.mark.parametrize("loss", [distances, angles, relations])
 def test_equal_rows_leave_gradients_finite(loss: object) -> None:
     rows = unit((1, 0), (1, 0), (0, 1)).requires_grad_()
@@ -93,7 +109,7 @@ def test_equal_rows_leave_gradients_finite(loss: object) -> None:
     assert rows.grad is not None and rows.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("loss", [cosine, distances, angles, relations])
+@pytest.mark.parametrize("loss", [cosine, distances, angles, relations, near])
 def test_following_the_gradient_makes_the_student_agree(loss: object) -> None:
     teacher = drawn(1, 12)
     student = drawn(2, 12).requires_grad_()

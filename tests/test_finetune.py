@@ -11,15 +11,17 @@ import pytest
 import torch
 from PIL import Image
 from small_training import KINDS, draw_classes, small_recipe, write_captions, write_table
+from torch.nn.functional import normalize
 from typer.testing import CliRunner
 
 from embedsearch.commands.app import app
 from embedsearch.encoders import registry
 from embedsearch.encoders.onnx import OnnxEncoder
 from embedsearch.errors import DataError
-from embedsearch.training import finetune
+from embedsearch.training import distributed, finetune
 from embedsearch.training.batches import Plan
 from embedsearch.training.data import Photo
+from embedsearch.training.distillation import neighbours
 from embedsearch.training.finetune import Run
 from embedsearch.training.interpolation import parse_share
 from embedsearch.training.objective import Objective
@@ -258,7 +260,7 @@ def test_every_way_to_train_lowers_no_recall_on_what_is_easy(
     ("settings", "said"),
     [
         (("loss.losses=['info-nce']",), "has no text tower; give it one"),
-        (('loss.losses=["hinge"]',), "no loss 'hinge'; there are info-nce, views, guesses"),
+        (('loss.losses=["hinge"]',), "no loss 'hinge'; there are info-nce, views, features"),
         (("data.augmentation=mixup", 'loss.losses=["supcon"]'), "mixup shares labels"),
         (("model.norm=group",), "norm is frozen or batch"),
         (("wise_ft=2",), "wise-ft is from 0"),
@@ -275,6 +277,43 @@ def test_what_does_not_go_together_says_so(
             small_recipe(desk, desk / "photos", "optimisation.epochs=1", *settings),
             tmp_path / "out",
         ).finetune()
+
+
+def test_a_head_can_learn_the_neighbours_that_photos_have_before_it(
+    desk: Path, trained: Run
+) -> None:
+    recipe = small_recipe(
+        desk,
+        desk / "photos",
+        f"model.start={trained.out}",
+        "freeze.until=head",
+        'loss.losses=["features"]',
+        "optimisation.epochs=8",
+        "optimisation.head_rate=0.01",
+    )
+    run = Run(recipe, desk / "neighbours")
+    pixels = np.stack([run.looks.plain(place) for place in range(len(run.set.photos))])
+
+    def unlike() -> float:
+        tower = run.encoder.image.eval()
+        with torch.no_grad():
+            features = tower.features_from(run.encoder.normalised(torch.from_numpy(pixels)), 0)
+            rows, before_head = tower.embed_features(features), normalize(features, dim=1)
+            return neighbours(rows, before_head, recipe.loss.feature_temperature).item()
+
+    before = unlike()
+    run.finetune()
+    assert unlike() < before / 2
+
+
+def test_features_need_the_whole_network_in_one_process(
+    desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_recipe(desk, desk / "photos", 'loss.losses=["features"]')
+    run = Run(recipe, desk / "pipeline")
+    monkeypatch.setattr(distributed, "pipeline", object)
+    with pytest.raises(DataError, match="take --strategy ddp or fsdp"):
+        run.finetune()
 
 
 def test_an_attack_and_a_cache_exclude_each_other(desk: Path, tmp_path: Path) -> None:

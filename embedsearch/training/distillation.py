@@ -43,6 +43,19 @@ def angles(student: Tensor, teacher: Tensor) -> Tensor:
     return smooth_l1_loss(_angles(student[:MOST_ANGLES]), _angles(teacher[:MOST_ANGLES]))
 
 
+def neighbours(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Whether each row has the same neighbours among the other rows, to the same degree.
+
+    The divergence of the softmax of cosines over the others (Passalis and Tefas, "Learning Deep
+    Representations with Probabilistic Knowledge Transfer", 2018, eq. 5 to 7, with this kernel); 0
+    of one row.
+    """
+    if len(student) < 2:
+        return student.sum() * 0
+    mine, theirs = _without_itself(student @ student.T), _without_itself(teacher @ teacher.T)
+    return _divergence(mine / temperature, theirs / temperature)
+
+
 def relations(student: Tensor, teacher: Tensor) -> Tensor:
     """Distances, and angles with twice the weight, as Park et al. combine them."""
     return distances(student, teacher) + 2 * angles(student, teacher)
@@ -74,6 +87,12 @@ def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
         reduction="batchmean",
         log_target=True,
     )
+
+
+def _without_itself(square: Tensor) -> Tensor:
+    """The diagonal taken out of (N, N): (N, N - 1)."""
+    count = len(square)
+    return square.flatten()[1:].view(count - 1, count + 1)[:, :-1].reshape(count, count - 1)
 
 
 def _scaled_distances(rows: Tensor) -> Tensor:

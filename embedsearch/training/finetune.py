@@ -29,6 +29,7 @@ from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
 from embedsearch.training.new_head import standardise_new_head
 from embedsearch.training.objective import (
+    FEATURES,
     INFO_NCE,
     OF_TEXTS,
     READS,
@@ -252,8 +253,8 @@ class Run:
 
     def _plan(self, losses: Collection[str]) -> Plan:
         settings, labels = self.recipe.optimisation, self.set.labels[self.set.kept]
-        # Photos with captions only, where a loss can use them.
-        uses = {*OF_TEXTS, VIEWS} & set(losses)
+        # Photos without a label only where a loss can use them.
+        uses = {*OF_TEXTS, VIEWS, FEATURES} & set(losses)
         return Plan(
             self.set.photos,
             self.set.labels,

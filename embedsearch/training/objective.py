@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax, one_hot
+from torch.nn.functional import log_softmax, normalize, one_hot
 
 from embedsearch.errors import DataError
-from embedsearch.training import distributed
+from embedsearch.training import distillation, distributed
 from embedsearch.training.adversarial import Attack, PixelScale, drift, frozen_statistics
 from embedsearch.training.augment import Mix, mix_batch
 from embedsearch.training.batches import Batch
@@ -30,10 +30,11 @@ from embedsearch.training.recipe import Loss
 from embedsearch.training.trainable import TrainableEncoder, copied
 from embedsearch.training.word_relations import word_relations
 
-INFO_NCE, VIEWS = "info-nce", "views"
+INFO_NCE, VIEWS, FEATURES = "info-nce", "views", "features"
 ALL_LOSSES = {
     INFO_NCE: "photos against their captions, or names of their labels",
     VIEWS: "two looks at a photo, or two photos of a label, near one another",
+    FEATURES: "photos have the neighbours that they have in the network before its head",
     GUESSES: "photos against names, in the shares that a classifier guesses",
     SENTENCES: "photos against captions, in the shares that a sentence encoder finds them alike",
     WORDS: "words lie to one another as a sentence encoder has them",
@@ -44,7 +45,7 @@ OF_TEXTS = (INFO_NCE, GUESSES, SENTENCES, WORDS)
 """Losses that need a text tower."""
 READS = {INFO_NCE, SENTENCES}
 """Losses that read the captions and names of a batch."""
-_OF_NO_LABEL = (*OF_TEXTS, VIEWS)
+_OF_NO_LABEL = (*OF_TEXTS, VIEWS, FEATURES)
 _NONE = Hints()
 _CLASS_WEIGHTED = ("cross-entropy", "focal")
 
@@ -113,9 +114,17 @@ class Objective(nn.Module):
     def _of(
         self, images: Tensor, batch: Batch, shares: Tensor | None
     ) -> tuple[Tensor, dict[str, float]]:
-        mine = self.encoder.image.forward_from(images, self._first)
-        pictures = distributed.gather_with_gradient(mine)
         parts: dict[str, Tensor] = {}
+        if FEATURES in self.weights:
+            features = self.encoder.image.features_from(images, self._first)
+            mine = self.encoder.image.embed_features(features)
+            pictures = distributed.gather_with_gradient(mine)
+            before_head = normalize(distributed.gather(features.detach()).float(), dim=1)
+            near = self.settings.feature_temperature
+            parts[FEATURES] = distillation.neighbours(pictures, before_head, near)
+        else:
+            mine = self.encoder.image.forward_from(images, self._first)
+            pictures = distributed.gather_with_gradient(mine)
         if READS & self.weights.keys():
             parts |= self._of_texts(batch, pictures)
         if VIEWS in self.weights:
@@ -201,6 +210,8 @@ class Objective(nn.Module):
             )
         if self._mixes and distributed.ranks().world > 1:
             raise DataError("mixup and cutmix work in one process only")
+        if FEATURES in self.weights and distributed.pipeline() is not None:
+            raise DataError("features are not seen in a pipeline; take --strategy ddp or fsdp")
         if self._attack is not None and self._first:
             raise DataError("an attack changes pixels, which a cache of frozen stages has not")
 

@@ -80,6 +80,8 @@ class Loss:
     """How much a labelled photo counts beside one with captions, for info-nce."""
     view_temperature: float = 0.1
     """Of views, the loss that brings two looks at a photo together."""
+    feature_temperature: float = 0.1
+    """Of features: how fast a neighbour counts less the farther it is."""
     sentence_temperature: float = 0.1
     """Of sentences: how alike two texts must be to be taken for one another."""
     words: int = 128

@@ -105,9 +105,19 @@ class ImageTower(nn.Module):
             return self.forward(activations)
         return self.embed(self.run_stages(activations, first, len(self._names)))
 
+    def features_from(self, activations: Tensor, first: int) -> Tensor:
+        """From what enters stage ``first`` to pooled features (N, channels), before the head."""
+        if first == 0:
+            return cast(Tensor, self.pool(self.maps(activations)))
+        return cast(Tensor, self.pool(self.run_stages(activations, first, len(self._names))))
+
     def embed(self, maps: Tensor) -> Tensor:
         """From maps to unit vectors, float32."""
-        return normalize(self.head(self.pool(maps)).float(), dim=1)
+        return self.embed_features(self.pool(maps))
+
+    def embed_features(self, features: Tensor) -> Tensor:
+        """From pooled features to unit vectors, float32."""
+        return normalize(self.head(features).float(), dim=1)
 
     def stage_number(self, name: str) -> int:
         """Place of the stage that ``name`` means: ``blocks.10``, or ``block 10``, or ``10`` where
