@@ -40,7 +40,8 @@ docs: $(READY)  ## write docs/commands.md, tables and, where Chromium is, screen
 # The encoder in the box anew. First the second one: three teachers, a student of theirs twice, four to
 # five hours on two cores. Then two teachers whose whole network is trained, and the third, a student of
 # four: ten minutes with a GPU, and days without. Then the mean of its weights and those of one of them,
-# taught by the other and the third, the mean of all three, and 8 bits: an hour and a half on two cores.
+# taught by the other and the third, the mean of all three, its head and text tower once more, and 8 bits:
+# an hour and a half on two cores.
 # What is broken off goes on where it was.
 MINI := build/mini
 RECIPES := benchmarks/recipes
@@ -79,8 +80,8 @@ mini: $(READY)  ## train the encoder in the box, into build/mini/int8; SHARED=FO
 	    --set model.used_at=256 --out $(MINI)/third-256
 	$(BIN)/embedsearch distill $(TRAIN) --recipe $(RECIPES)/mini-taught.toml \
 	    --student "(./$(MINI)/third+./$(MINI)/kinds)?join=weights" $(call taught,taught,$(TWO))
-	$(BIN)/embedsearch finetune $(TRAIN) --recipe $(RECIPES)/mini.toml --out $(MINI)/float32 \
-	    --encoder "(./$(MINI)/third+./$(MINI)/kinds+./$(MINI)/taught)?join=weights"
+	$(BIN)/embedsearch finetune $(TRAIN) --recipe $(RECIPES)/mini.toml \
+	    --encoder "(./$(MINI)/third+./$(MINI)/kinds+./$(MINI)/taught)?join=weights" $(call resumed,float32)
 	$(BIN)/embedsearch quantize $(MINI)/float32 --photos $(SHARED)/data/train --qat 2 \
 	    --out $(MINI)/int8
 	$(BIN)/python benchmarks/tasks.py $(SHARED)/data int8=$(MINI)/int8 float32=$(MINI)/float32 \

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedsearch.search.fusion import Evidence
 
-STANDS_OUT = 3.8
+STANDS_OUT = 3.6
 """A text matches when its cosine to a picture is so many standard deviations above the picture's
 mean over words. Chosen by ``benchmarks/nothing_matches.py``, which asks 1,000 captioned photos that
 ``mini`` was not trained on for what they show and for what they do not; figures in
