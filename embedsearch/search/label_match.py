@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from embedsearch.encoders.base import Encoder
 from embedsearch.encoders.known_texts import known_texts
 
-MEANS, SURELY = 0.55, 0.9
+MEANS, SURELY = 0.45, 0.8
 """A text means a label as far as its cosine to the label's name is on the way from the one to the
-other. With ``mini``: puppy and dog 0.76, automobile and car 0.77, sofa and couch 0.82; puppy and
-hot dog 0.62, tree and broccoli 0.36."""
-LEAST = 0.65
+other. With ``mini``: puppy and dog 0.65, automobile and car 0.66, sofa and couch 0.82; puppy and
+hot dog 0.41, tree and broccoli 0.29."""
+LEAST = 0.55
 """Below this cosine a label is not meant."""
 POWER = 3
 """A label that is all of a text is what is asked for; one word among eight of a description is one
