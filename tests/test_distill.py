@@ -144,6 +144,24 @@ def test_an_ensemble_teaches_photos_without_labels(place: Path, tmp_path: Path) 
     assert registry.load(str(tmp_path / "small")).info.dim == joined.info.dim
 
 
+def test_a_student_that_is_its_teacher_with_a_stage_less_wins_most_of_it_back(
+    place: Path, tmp_path: Path
+) -> None:
+    made = recipe(
+        place,
+        f"model.start={place / 'teacher'}",
+        'model.without=["layer1"]',
+        'loss.losses=["cosine"]',
+    )
+    run = Distiller(made, tmp_path / "small", device="cpu")
+    teacher = load_trainable(str(place / "teacher"))
+    count = [sum(p.numel() for p in one.image.parameters()) for one in (run.student, teacher)]
+    assert count[0] < count[1]
+    outcome = run.distill()
+    assert outcome.before["cosine"] < 0.99 and outcome.student["cosine"] > outcome.before["cosine"]
+    assert load_trainable(str(tmp_path / "small")).about.without == ("layer1",)
+
+
 def test_words_that_no_caption_holds_move_to_where_the_text_teacher_has_them(
     place: Path, tmp_path: Path
 ) -> None:

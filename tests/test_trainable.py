@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,19 @@ def test_the_encoder_in_the_box_is_taken_out_of_its_integers(tmp_path: Path) -> 
     assert np.allclose(mini.encode_texts(texts), encoder.encode_texts(texts), atol=1e-3)
 
 
+@pytest.mark.parametrize("without", [("2",), ("blocks.8", "blocks.9", "5"), ("14", "15")])
+def test_of_a_shortened_network_the_onnx_file_alone_is_enough(
+    tmp_path: Path, without: tuple[str, ...]
+) -> None:
+    short = load_trainable("mini", size=64, without=without)
+    rows = written(short, tmp_path / "one").encode_images(PICTURES)
+    shutil.rmtree(tmp_path / "one" / "training")
+    again = read_trained(tmp_path / "one")
+    # Which of several like blocks in a row are there cannot be seen, and does not matter.
+    assert len(again.about.without) == len(short.about.without)
+    assert np.allclose(written(again, tmp_path / "two").encode_images(PICTURES), rows, atol=1e-4)
+
+
 def test_a_new_head_pooling_and_text_tower_can_be_put_on(
     specs: dict[str, str], tmp_path: Path
 ) -> None:
@@ -142,6 +156,40 @@ def test_from_any_stage_on_the_rest_gives_what_all_give(specs: dict[str, str]) -
         for stage in (0, 1, 11, 19):
             inside = image.run_stages(pixels, 0, stage)
             assert torch.allclose(image.forward_from(inside, stage), whole, atol=1e-6)
+
+
+def test_a_stage_that_adds_to_its_input_can_be_left_out(
+    specs: dict[str, str], tmp_path: Path
+) -> None:
+    whole = load_trainable(specs["mobilenetv2"], size=64)
+    short = load_trainable(specs["mobilenetv2"], size=64, without=["block 8", "11"])
+    assert short.about.without == ("blocks.8", "blocks.11")
+    # It keeps its name, so that others keep their numbers.
+    assert short.image.stage_number("block 12") == whole.image.stage_number("block 12") == 13
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        values = pixels
+        for name, stage in whole.image.stages:
+            values = values if name in short.about.without else stage(values)
+        assert torch.equal(short.image(pixels), whole.image.embed(values))
+    rows = written(short, tmp_path / "one").encode_images(PICTURES)
+    again = read_trained(tmp_path / "one")
+    assert again.about == short.about
+    assert np.allclose(written(again, tmp_path / "two").encode_images(PICTURES), rows, atol=1e-5)
+    # And one more, of what lacks some already.
+    shorter = load_trainable(str(tmp_path / "one"), without=["5"])
+    assert shorter.about.without == ("blocks.8", "blocks.11", "blocks.5")
+
+
+def test_a_stage_that_the_rest_needs_cannot_be_left_out(specs: dict[str, str]) -> None:
+    with pytest.raises(
+        DataError, match=r"blocks.6 cannot be left out: of 32 x 8 x 8 it makes 64 x 8 x 8"
+    ):
+        load_trainable(specs["mobilenetv2"], size=64, without=["6"])
+    with pytest.raises(DataError, match="the head is no stage that can be left out"):
+        load_trainable(specs["mobilenetv2"], without=["head"])
+    with pytest.raises(DataError, match=r"no stage 'block 17'; there are, in order: stem"):
+        load_trainable(specs["mobilenetv2"], without=["block 17"])
 
 
 def test_batch_norm_keeps_its_statistics_unless_it_is_let_go(specs: dict[str, str]) -> None:

@@ -37,6 +37,8 @@ class Architecture:
     dropout: float = 0.0
     hidden: int = 512
     """Hidden units of a ``bag``."""
+    without: tuple[str, ...] = ()
+    """Stages that are left out of the network."""
 
     @property
     def name(self) -> str:
@@ -46,12 +48,14 @@ class Architecture:
 
 def read_architecture(told: dict[str, Any]) -> Architecture:
     """An architecture from what :func:`asdict` made of it."""
-    return Architecture(**{**told, "mean": tuple(told["mean"]), "std": tuple(told["std"])})
+    lists = ("mean", "std", "without")
+    return Architecture(**told | {name: tuple(told[name]) for name in lists if name in told})
 
 
 def told_architecture(about: Architecture) -> dict[str, Any]:
     """An architecture as TOML and JSON can hold it."""
-    return {**asdict(about), "mean": list(about.mean), "std": list(about.std)}
+    told = asdict(about) | {"mean": list(about.mean), "std": list(about.std)}
+    return told | {"without": list(about.without)}
 
 
 def _mobilenetv2(kind: str, mean: Any, std: Any, **told: Any) -> Architecture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -19,10 +20,11 @@ from embedsearch.encoders.onnx import IMAGE
 from embedsearch.errors import DataError
 from embedsearch.training.architecture import folded_architecture
 from embedsearch.training.folding import GREY, FoldedMobileNetV2
-from embedsearch.training.mobilenetv2 import FEATURES, MobileNetV2
+from embedsearch.training.mobilenetv2 import FEATURES, MobileNetV2, left_out
 from embedsearch.training.pooling import Pool
 from embedsearch.training.quantize.entry import entry_affine
 from embedsearch.training.quantize.graph import Graph, prepare
+from embedsearch.training.shortening import leave_out
 from embedsearch.training.stages import mobilenetv2_stages
 from embedsearch.training.towers import BagText, FeatureHead, ImageTower
 from embedsearch.training.trainable import TrainableEncoder
@@ -52,18 +54,17 @@ def read_onnx_only(about: EncoderFolder) -> TrainableEncoder:
         raise DataError(f"{path}: cannot be read as ONNX ({error})") from error
     graph = Graph(model)
     network = FoldedMobileNetV2(MobileNetV2())
+    stages = mobilenetv2_stages(network.network)
+    image = ImageTower(network, stages, Pool("avg"), nn.Identity(), sequential=True)
     nodes = [node for node in graph.nodes if node.op_type == "Conv"]
-    convolutions = network.convolutions()
-    if len(nodes) != len(convolutions):
-        raise DataError(f"{path}: has {len(nodes)} convolutions. {_OTHER}")
-    for node, layer in zip(nodes, convolutions, strict=True):
+    without = _left_out(graph, nodes, path)
+    leave_out(image, without, about.input_size)
+    for node, layer in zip(nodes, network.convolutions(), strict=True):
         _fill(layer.weight, _real(graph, node.input[1]), node.input[1], path)
         bias = _real(graph, node.input[2]) if len(node.input) > 2 else None
         _fill(cast(nn.Parameter, layer.bias), bias, f"the bias of {node.name}", path)
     _enter(network, graph, nodes[0], path)
-    head = _head(graph, about.dim, path)
-    stages = mobilenetv2_stages(network.network)
-    image = ImageTower(network, stages, Pool("avg"), head, sequential=True)
+    image.head = _head(graph, about.dim, path)
     tower = read_bag_text(about.path, about.dim) if about.has_text else None
     architecture = folded_architecture(
         size=about.input_size,
@@ -71,8 +72,20 @@ def read_onnx_only(about: EncoderFolder) -> TrainableEncoder:
         text="bag" if tower is not None else "none",
         licence=about.licence,
         hidden=tower.head.hidden.out_features if tower is not None else 512,
+        without=tuple(without),
     )
     return TrainableEncoder(architecture, image, tower)
+
+
+def _left_out(graph: Graph, nodes: Sequence[NodeProto], path: Path) -> list[str]:
+    """The blocks that lack: a block is three convolutions, between the first and the last."""
+    weights = [_real(graph, node.input[1]) for node in nodes]
+    outputs = [0 if weight is None else len(weight) for weight in weights]
+    blocks = [(outputs[place], outputs[place + 2]) for place in range(1, len(nodes) - 3, 3)]
+    lacking = left_out(blocks) if len(nodes) % 3 == 2 else None
+    if lacking is None:
+        raise DataError(f"{path}: has {len(nodes)} convolutions. {_OTHER}")
+    return lacking
 
 
 def read_bag_text(folder: Path, dim: int) -> BagText:

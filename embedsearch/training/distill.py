@@ -146,6 +146,7 @@ class Distiller:
             dropout=model.dropout,
             size=model.size,
             scratch=model.scratch,
+            without=model.without,
         )
         student = self.student
         student.image.frozen_norm = student.image.frozen_norm and model.norm == "frozen"

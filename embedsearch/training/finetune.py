@@ -129,6 +129,7 @@ class Run:
             dropout=model.dropout,
             size=model.size,
             scratch=model.scratch,
+            without=model.without,
         )
         if model.norm not in ("frozen", "batch"):
             raise DataError(f"norm is frozen or batch, not {model.norm!r}")

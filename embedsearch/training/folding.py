@@ -44,7 +44,8 @@ class FoldedMobileNetV2(nn.Module):
 
     @property
     def blocks(self) -> list[InvertedResidual]:
-        return [cast(InvertedResidual, block) for block in self.network.blocks]
+        """Those that are not left out."""
+        return [block for block in self.network.blocks if isinstance(block, InvertedResidual)]
 
     def convolutions(self) -> list[nn.Conv2d]:
         """All convolutions, in the order in which they run."""

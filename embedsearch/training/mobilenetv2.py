@@ -8,6 +8,7 @@ input and output agree in shape adds its input.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 from zipfile import BadZipFile
@@ -107,6 +108,8 @@ class MobileNetV2(nn.Module):
         """The convolutions in order: (name of the weight, name of its BatchNorm, unit)."""
         found = [("features_conv0", "features_batchnorm0", self.stem)]
         for number, block in enumerate(self.blocks):
+            if isinstance(block, nn.Identity):  # left out
+                continue
             prefix = f"features_linearbottleneck{number}"
             layers = cast(InvertedResidual, block).layers
             found += [
@@ -114,6 +117,21 @@ class MobileNetV2(nn.Module):
                 for i, unit in enumerate(layers)
             ]
         return [*found, ("features_conv1", "features_batchnorm1", self.last)]
+
+
+def left_out(blocks: Sequence[tuple[int, int]]) -> list[str] | None:
+    """Which stages a network of these ``blocks`` lacks, a block being (expanded channels, output
+    channels). Of like blocks in a row the last are taken for those that lack. None where it is no
+    part of this network.
+    """
+    lacking: list[str] = []
+    rest = list(blocks)
+    for number, (expanded, outputs, _) in enumerate(_BLOCKS):
+        if rest[:1] == [(expanded, outputs)]:
+            del rest[0]
+        else:
+            lacking.append(f"blocks.{number}")
+    return None if rest else lacking
 
 
 def load_mobilenetv2(path: Path) -> MobileNetV2:

@@ -33,6 +33,8 @@ class Model:
     dropout: float = 0.0
     scratch: bool = False
     """Forget the weights of the image network first."""
+    without: tuple[str, ...] = ()
+    """Stages to leave out, such as block 8. They must give maps of the shape that they take."""
     norm: str = "frozen"
     """frozen: BatchNorm keeps its statistics; batch: it learns them anew."""
 

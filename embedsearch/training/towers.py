@@ -75,6 +75,13 @@ class ImageTower(nn.Module):
         """Names and parts of the network, in the order in which they run."""
         return list(zip(self._names, self._modules_in_order[0], strict=True))
 
+    def replace_stage(self, name: str, module: nn.Module) -> None:
+        """Put ``module`` in the place of a stage."""
+        old = self._modules_in_order[0][self._names.index(name)]
+        place = next(path for path, part in self.network.named_modules() if part is old)
+        self.network.set_submodule(place, module)
+        self._modules_in_order[0][self._names.index(name)] = module
+
     def train(self, mode: bool = True) -> ImageTower:
         super().train(mode)
         for module in self.network.modules() if self.frozen_norm else ():

@@ -27,6 +27,7 @@ from embedsearch.training.architecture import (
 from embedsearch.training.folding import FoldedMobileNetV2
 from embedsearch.training.mobilenetv2 import MobileNetV2, load_mobilenetv2
 from embedsearch.training.pooling import make_pool
+from embedsearch.training.shortening import leave_out
 from embedsearch.training.stages import mobilenetv2_stages, split
 from embedsearch.training.token_table import read_potion
 from embedsearch.training.towers import BagText, FeatureHead, ImageTower, OpenClipText
@@ -88,6 +89,7 @@ def load_trainable(
     dropout: float = 0.0,
     size: int | None = None,
     scratch: bool = False,
+    without: Sequence[str] = (),
 ) -> TrainableEncoder:
     """The encoder that ``spec`` names, for training.
 
@@ -98,6 +100,7 @@ def load_trainable(
     pooling. ``dim`` puts a new linear head of so many dimensions behind the pooling; 0 takes the
     head away. ``text`` is a model2vec folder to start a text tower from, with ``hidden`` units.
     ``size`` is another input side. ``scratch`` forgets the weights of the image network.
+    ``without`` names stages to leave out (:mod:`~embedsearch.training.shortening`).
 
     Raises :class:`~embedsearch.errors.EncoderError` and :class:`~embedsearch.errors.DataError`.
     """
@@ -105,6 +108,8 @@ def load_trainable(
     about = encoder.about
     if size is not None:
         about = replace(about, size=size)
+    names = leave_out(encoder.image, without, max(about.size, _PROBED))
+    about = replace(about, without=tuple(dict.fromkeys([*about.without, *names])))
     if pool is not None and pool != about.pool:
         if about.kind == "openclip":
             raise EncoderError(f"{spec}: open_clip models keep their own pooling.")
@@ -138,6 +143,7 @@ def build(about: Architecture, tokens: Sequence[str] = (), width: int = 0) -> Tr
     if clip is not None:
         network, run = cast(nn.Module, clip.visual), "forward"
     image = _tower(about, network, run)
+    leave_out(image, about.without, max(about.size, _PROBED))
     image.head = new_head(image, about)
     text: nn.Module | None = None
     if about.text == "bag":
