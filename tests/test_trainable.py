@@ -10,6 +10,7 @@ import pytest
 import torch
 from mobilenet import write_weights
 from pictures import photograph
+from small_networks import network, write_encoder
 from small_training import write_table
 from torch_models import ARCH, TIMM, TORCHVISION, save_openclip, save_timm, save_torchvision
 
@@ -105,6 +106,13 @@ def test_of_a_shortened_network_the_onnx_file_alone_is_enough(
     # Which of several like blocks in a row are there cannot be seen, and does not matter.
     assert len(again.about.without) == len(short.about.without)
     assert np.allclose(written(again, tmp_path / "two").encode_images(PICTURES), rows, atol=1e-4)
+
+
+def test_of_another_network_the_onnx_file_alone_is_not_enough(tmp_path: Path) -> None:
+    # Its one block has the channels of MobileNetV2's first.
+    small = write_encoder(tmp_path / "small", network())
+    with pytest.raises(DataError, match=r"image.onnx: has 5 convolutions. Only a MobileNetV2"):
+        load_trainable(str(small))
 
 
 def test_a_new_head_pooling_and_text_tower_can_be_put_on(

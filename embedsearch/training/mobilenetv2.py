@@ -26,6 +26,9 @@ STD = (0.229, 0.224, 0.225)
 FEATURES = 1280
 """Channels of the last feature map."""
 
+_STEM = 32
+"""Channels that enter the first block."""
+
 # (expanded channels, output channels, stride) of the 17 blocks.
 _BLOCKS = (
     (32, 16, 1),
@@ -92,9 +95,9 @@ class MobileNetV2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = ConvNorm(3, 32, 3, stride=2, relu=True)
+        self.stem = ConvNorm(3, _STEM, 3, stride=2, relu=True)
         blocks = []
-        inputs = 32
+        inputs = _STEM
         for expanded, outputs, stride in _BLOCKS:
             blocks.append(InvertedResidual(inputs, expanded, outputs, stride))
             inputs = outputs
@@ -122,15 +125,18 @@ class MobileNetV2(nn.Module):
 def left_out(blocks: Sequence[tuple[int, int]]) -> list[str] | None:
     """Which stages a network of these ``blocks`` lacks, a block being (expanded channels, output
     channels). Of like blocks in a row the last are taken for those that lack. None where it is no
-    part of this network.
+    part of this network, or lacks a block that does not add to its input.
     """
     lacking: list[str] = []
-    rest = list(blocks)
-    for number, (expanded, outputs, _) in enumerate(_BLOCKS):
+    rest, inputs = list(blocks), _STEM
+    for number, (expanded, outputs, stride) in enumerate(_BLOCKS):
         if rest[:1] == [(expanded, outputs)]:
             del rest[0]
-        else:
+        elif stride == 1 and inputs == outputs:
             lacking.append(f"blocks.{number}")
+        else:
+            return None
+        inputs = outputs
     return None if rest else lacking
 
 
