@@ -11,6 +11,8 @@ from embedsearch.training.mobilenetv2 import MEAN, STD
 
 MOBILENETV2 = "mobilenetv2"
 FOLDED = "folded-mobilenetv2"
+_LISTS = ("mean", "std", "without")
+"""What a file holds as a list is a tuple here."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,13 @@ class Architecture:
 
 def read_architecture(told: dict[str, Any]) -> Architecture:
     """An architecture from what :func:`asdict` made of it."""
-    lists = ("mean", "std", "without")
-    return Architecture(**told | {name: tuple(told[name]) for name in lists if name in told})
+    lists = {name: tuple(told[name]) for name in _LISTS if name in told}
+    return Architecture(**told | lists)
 
 
 def told_architecture(about: Architecture) -> dict[str, Any]:
     """An architecture as TOML and JSON can hold it."""
-    told = asdict(about) | {"mean": list(about.mean), "std": list(about.std)}
-    return told | {"without": list(about.without)}
+    return asdict(about) | {name: list(getattr(about, name)) for name in _LISTS}
 
 
 def _mobilenetv2(kind: str, mean: Any, std: Any, **told: Any) -> Architecture:

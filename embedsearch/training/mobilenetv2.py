@@ -111,13 +111,12 @@ class MobileNetV2(nn.Module):
         """The convolutions in order: (name of the weight, name of its BatchNorm, unit)."""
         found = [("features_conv0", "features_batchnorm0", self.stem)]
         for number, block in enumerate(self.blocks):
-            if isinstance(block, nn.Identity):  # left out
+            if not isinstance(block, InvertedResidual):  # left out
                 continue
             prefix = f"features_linearbottleneck{number}"
-            layers = cast(InvertedResidual, block).layers
             found += [
                 (f"{prefix}_conv{i}", f"{prefix}_batchnorm{i}", cast(ConvNorm, unit))
-                for i, unit in enumerate(layers)
+                for i, unit in enumerate(block.layers)
             ]
         return [*found, ("features_conv1", "features_batchnorm1", self.last)]
 
