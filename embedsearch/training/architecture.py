@@ -11,7 +11,7 @@ from embedsearch.training.mobilenetv2 import MEAN, STD
 
 MOBILENETV2 = "mobilenetv2"
 FOLDED = "folded-mobilenetv2"
-_LISTS = ("mean", "std", "without")
+_LISTS = ("mean", "std", "without", "expanded")
 """What a file holds as a list is a tuple here."""
 
 
@@ -41,6 +41,8 @@ class Architecture:
     """Hidden units of a ``bag``."""
     without: tuple[str, ...] = ()
     """Stages that are left out of the network."""
+    expanded: tuple[int, ...] = ()
+    """Of a MobileNetV2 that was made narrower: channels inside each block, 0 for the usual."""
 
     @property
     def name(self) -> str:

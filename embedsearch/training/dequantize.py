@@ -20,7 +20,7 @@ from embedsearch.encoders.onnx import IMAGE
 from embedsearch.errors import DataError
 from embedsearch.training.architecture import folded_architecture
 from embedsearch.training.folding import GREY, FoldedMobileNetV2
-from embedsearch.training.mobilenetv2 import FEATURES, MobileNetV2, left_out
+from embedsearch.training.mobilenetv2 import FEATURES, MobileNetV2, take_for, usual_channels
 from embedsearch.training.pooling import Pool
 from embedsearch.training.quantize.entry import entry_affine
 from embedsearch.training.quantize.graph import Graph, prepare
@@ -53,11 +53,12 @@ def read_onnx_only(about: EncoderFolder) -> TrainableEncoder:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as ONNX ({error})") from error
     graph = Graph(model)
-    network = FoldedMobileNetV2(MobileNetV2())
+    nodes = [node for node in graph.nodes if node.op_type == "Conv"]
+    without, inside = _blocks(graph, nodes, path)
+    expanded = () if usual_channels(inside) else tuple(inside)
+    network = FoldedMobileNetV2(MobileNetV2(expanded))
     stages = mobilenetv2_stages(network.network)
     image = ImageTower(network, stages, Pool("avg"), nn.Identity(), sequential=True)
-    nodes = [node for node in graph.nodes if node.op_type == "Conv"]
-    without = _left_out(graph, nodes, path)
     leave_out(image, without, about.input_size)
     for node, layer in zip(nodes, network.convolutions(), strict=True):
         _fill(layer.weight, _real(graph, node.input[1]), node.input[1], path)
@@ -73,19 +74,21 @@ def read_onnx_only(about: EncoderFolder) -> TrainableEncoder:
         licence=about.licence,
         hidden=tower.head.hidden.out_features if tower is not None else 512,
         without=tuple(without),
+        expanded=expanded,
     )
     return TrainableEncoder(architecture, image, tower)
 
 
-def _left_out(graph: Graph, nodes: Sequence[NodeProto], path: Path) -> list[str]:
-    """The blocks that lack: a block is three convolutions, between the first and the last."""
+def _blocks(graph: Graph, nodes: Sequence[NodeProto], path: Path) -> tuple[list[str], list[int]]:
+    """The blocks that lack, and the channels inside each: a block is three convolutions, between
+    the first and the last."""
     weights = [_real(graph, node.input[1]) for node in nodes]
     outputs = [0 if weight is None else len(weight) for weight in weights]
     blocks = [(outputs[place], outputs[place + 2]) for place in range(1, len(nodes) - 3, 3)]
-    lacking = left_out(blocks) if len(nodes) % 3 == 2 else None
-    if lacking is None:
+    found = take_for(blocks) if len(nodes) % 3 == 2 else None
+    if found is None:
         raise DataError(f"{path}: has {len(nodes)} convolutions. {_OTHER}")
-    return lacking
+    return found
 
 
 def read_bag_text(folder: Path, dim: int) -> BagText:

@@ -126,6 +126,11 @@ class Distiller:
 
     def _load_student(self) -> None:
         model, wanted = self.recipe.model, self.recipe.teacher.text
+        if model.narrower:
+            raise DataError(
+                "make the student narrower first, and name what that writes: embedsearch finetune "
+                f"DATA --encoder {model.start} --epochs 0 --set model.narrower={model.narrower:g}"
+            )
         if wanted not in TEXTS:
             raise DataError(f"the student's text tower is {', '.join(TEXTS)}, not {wanted!r}")
         torch.manual_seed(self.recipe.optimisation.seed)

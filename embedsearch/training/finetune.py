@@ -25,8 +25,9 @@ from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
 from embedsearch.training.held_out import SCORE, Eye, Figures
 from embedsearch.training.hints import ask_for_hints
 from embedsearch.training.interpolation import choose, interpolate, parse_share, weights_of
-from embedsearch.training.looks import Looks
+from embedsearch.training.looks import Looks, ahead, to_tensor
 from embedsearch.training.loop import Loop
+from embedsearch.training.narrowing import narrow
 from embedsearch.training.new_head import standardise_new_head
 from embedsearch.training.objective import (
     FEATURES,
@@ -50,6 +51,9 @@ from embedsearch.training.unfreezing import parameter_groups
 Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]
 TEXT_CHECK = "text_check"
+_NARROWED_ON = 512
+"""So many photos show which channels others can stand in for."""
+_AT_ONCE = 32
 
 
 class Run:
@@ -90,11 +94,13 @@ class Run:
             before_embeddings = self.eye.embed(measured)
             before = self._figures(before_embeddings[self.set.held])
             self.tell(f"before: {_said(before)}")
+            if self.recipe.model.narrower:
+                self._narrow()
             again = me.restarts > 0 and (self.out / TRAINING / checkpoints.FILE).is_file()
             history = self._train(objective, resume or again)
             share, shares = self._interpolated(before_weights)
             after_embeddings = before_embeddings
-            if history.losses:
+            if history.losses or self.recipe.model.narrower:
                 after_embeddings = self.eye.embed(measured)
             after = self._figures(after_embeddings[self.set.held], objective)
             self.tell(f"after: {_said(after)}")
@@ -145,6 +151,24 @@ class Run:
                 "--cache-frozen keeps what the stages before --freeze-until give, which needs a "
                 "network whose stages run one after another; without --freeze-until it keeps looks"
             )
+
+    def _narrow(self) -> None:
+        """Leave channels out by what they do on some of the photos."""
+        share, seed = self.recipe.model.narrower, self.recipe.optimisation.seed
+        if self.recipe.optimisation.epochs or self.recipe.freeze.cache is not None:
+            raise DataError(
+                "a network is made narrower in a run by itself: --epochs 0, no --cache-frozen. "
+                "What that writes can be trained further."
+            )
+        drawn = np.random.default_rng(seed).permutation(self.set.kept)[:_NARROWED_ON]
+        groups = [[*map(int, drawn[n : n + _AT_ONCE])] for n in range(0, len(drawn), _AT_ONCE)]
+        pictures = ahead(
+            lambda places: to_tensor([self.looks.plain(place) for place in places]),
+            groups,
+            self.threads,
+        )
+        saved = narrow(self.encoder, pictures, share)
+        self.tell(f"narrower: {saved:.3f} of the multiplications left out")
 
     def _prepare_looks(self) -> None:
         recipe, about = self.recipe, self.encoder.about

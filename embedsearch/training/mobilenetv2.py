@@ -85,6 +85,11 @@ class InvertedResidual(nn.Module):
         )
         self.residual = stride == 1 and inputs == outputs
 
+    @property
+    def expanded(self) -> int:
+        """Channels inside the block."""
+        return cast(int, cast(ConvNorm, self.layers[0])[0].out_channels)
+
     def forward(self, maps: Tensor) -> Tensor:
         filtered = self.layers(maps)
         return cast(Tensor, maps + filtered if self.residual else filtered)
@@ -93,13 +98,16 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """Normalised pixels (N, 3, H, W) to feature maps (N, 1280, H/32, W/32), all at least 0."""
 
-    def __init__(self) -> None:
+    def __init__(self, expanded: Sequence[int] = ()) -> None:
+        """``expanded`` are the channels inside each of the 17 blocks, 0 for the usual number; where
+        it is empty, all have that."""
         super().__init__()
         self.stem = ConvNorm(3, _STEM, 3, stride=2, relu=True)
         blocks = []
         inputs = _STEM
-        for expanded, outputs, stride in _BLOCKS:
-            blocks.append(InvertedResidual(inputs, expanded, outputs, stride))
+        narrowed = expanded or [0] * len(_BLOCKS)
+        for inside, (usual, outputs, stride) in zip(narrowed, _BLOCKS, strict=True):
+            blocks.append(InvertedResidual(inputs, inside or usual, outputs, stride))
             inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.last = ConvNorm(inputs, FEATURES, 1, relu=True)
@@ -121,22 +129,31 @@ class MobileNetV2(nn.Module):
         return [*found, ("features_conv1", "features_batchnorm1", self.last)]
 
 
-def left_out(blocks: Sequence[tuple[int, int]]) -> list[str] | None:
-    """Which stages a network of these ``blocks`` lacks, a block being (expanded channels, output
-    channels). Of like blocks in a row the last are taken for those that lack. None where it is no
-    part of this network, or lacks a block that does not add to its input.
+def take_for(blocks: Sequence[tuple[int, int]]) -> tuple[list[str], list[int]] | None:
+    """Which network these ``blocks`` make, a block being (expanded channels, output channels): the
+    stages that it lacks, and the channels inside each of the 17 blocks, 0 for one that lacks. Of
+    like blocks in a row the last are taken for those that lack. None where it is no part of this
+    network, or lacks a block that does not add to its input.
     """
     lacking: list[str] = []
+    inside: list[int] = []
     rest, inputs = list(blocks), _STEM
-    for number, (expanded, outputs, stride) in enumerate(_BLOCKS):
-        if rest[:1] == [(expanded, outputs)]:
-            del rest[0]
+    for number, (usual, outputs, stride) in enumerate(_BLOCKS):
+        if rest and rest[0][1] == outputs and rest[0][0] <= usual:
+            inside.append(rest.pop(0)[0])
         elif stride == 1 and inputs == outputs:
             lacking.append(f"blocks.{number}")
+            inside.append(0)
         else:
             return None
         inputs = outputs
-    return None if rest else lacking
+    return None if rest else (lacking, inside)
+
+
+def usual_channels(inside: Sequence[int]) -> bool:
+    """Whether no block has fewer channels inside than usual, lacking ones aside."""
+    usual = [expanded for expanded, _, _ in _BLOCKS]
+    return all(mine in (0, most) for mine, most in zip(inside, usual, strict=True))
 
 
 def load_mobilenetv2(path: Path) -> MobileNetV2:

@@ -262,9 +262,9 @@ def _of_library(prefix: str, spec: str) -> TrainableEncoder:
 def _bare(about: Architecture) -> tuple[nn.Module, str]:
     """A network without trained weights, and the method that gives its maps."""
     if about.kind == MOBILENETV2:
-        return MobileNetV2(), "forward"
+        return MobileNetV2(about.expanded), "forward"
     if about.kind == FOLDED:
-        return FoldedMobileNetV2(MobileNetV2()), "forward"
+        return FoldedMobileNetV2(MobileNetV2(about.expanded)), "forward"
     if about.kind == "timm":
         import timm
 
