@@ -32,7 +32,8 @@ from embedsearch.training.evaluate.detection import (
 from embedsearch.training.recipe import Optimisation
 
 PLAIN = Looks(mirror=0.5, least=0.9, largest=1.2, colour=0.1, mosaic=0.0)
-QUICK = Optimisation(epochs=2, batch=4, head_rate=2e-3, rate=1e-3, threads=1)
+# In float32 everywhere: on some processors it would be bfloat16 else, and other figures.
+QUICK = Optimisation(epochs=2, batch=4, head_rate=2e-3, rate=1e-3, threads=1, amp="off")
 SSD = "ssdlite320_mobilenet_v3_large"
 
 

@@ -166,7 +166,7 @@ def test_finetune_writes_a_narrower_network_without_training_it(
 
     trained = small_recipe(tmp_path, photos, *settings, share, "optimisation.epochs=1")
     with pytest.raises(DataError, match="in a run by itself: --epochs 0"):
-        Run(trained, tmp_path / "trained").finetune()
+        Run(trained, tmp_path / "trained")
     student = overridden(
         Distillation(), [f"model.start={weights}", share, f"teacher.spec={tmp_path / 'narrow'}"]
     )

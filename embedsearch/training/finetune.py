@@ -122,6 +122,11 @@ class Run:
 
     def _load(self, device: Device) -> None:
         model, freeze = self.recipe.model, self.recipe.freeze
+        if model.narrower and (self.recipe.optimisation.epochs or freeze.cache is not None):
+            raise DataError(
+                "a network is made narrower in a run by itself: --epochs 0, no --cache-frozen. "
+                "What that writes can be trained further."
+            )
         torch.manual_seed(self.recipe.optimisation.seed)
         if self.recipe.optimisation.threads:
             torch.set_num_threads(self.recipe.optimisation.threads)
@@ -155,11 +160,6 @@ class Run:
     def _narrow(self) -> None:
         """Leave channels out by what they do on some of the photos."""
         share, seed = self.recipe.model.narrower, self.recipe.optimisation.seed
-        if self.recipe.optimisation.epochs or self.recipe.freeze.cache is not None:
-            raise DataError(
-                "a network is made narrower in a run by itself: --epochs 0, no --cache-frozen. "
-                "What that writes can be trained further."
-            )
         drawn = np.random.default_rng(seed).permutation(self.set.kept)[:_NARROWED_ON]
         groups = [[*map(int, drawn[n : n + _AT_ONCE])] for n in range(0, len(drawn), _AT_ONCE)]
         pictures = ahead(
