@@ -56,8 +56,7 @@ def embed(encoder: TrainableEncoder, pixels: Tensor) -> Tensor:
 
 
 def make_copies(block: InvertedResidual, count: int) -> None:
-    """Let the last ``count`` channels inside a block be copies of the first, each a little of the
-    weight of both."""
+    """Let the last ``count`` channels inside a block be copies of the first."""
     place = slice(block.expanded - count, block.expanded)
     with torch.no_grad():
         for unit in (block.layers[0], block.layers[1]):

@@ -20,7 +20,7 @@ from embedsearch.encoders.onnx import IMAGE
 from embedsearch.errors import DataError
 from embedsearch.training.architecture import folded_architecture
 from embedsearch.training.folding import GREY, FoldedMobileNetV2
-from embedsearch.training.mobilenetv2 import FEATURES, MobileNetV2, take_for, usual_channels
+from embedsearch.training.mobilenetv2 import FEATURES, MobileNetV2, take_for
 from embedsearch.training.pooling import Pool
 from embedsearch.training.quantize.entry import entry_affine
 from embedsearch.training.quantize.graph import Graph, prepare
@@ -54,8 +54,7 @@ def read_onnx_only(about: EncoderFolder) -> TrainableEncoder:
         raise DataError(f"{path}: cannot be read as ONNX ({error})") from error
     graph = Graph(model)
     nodes = [node for node in graph.nodes if node.op_type == "Conv"]
-    without, inside = _blocks(graph, nodes, path)
-    expanded = () if usual_channels(inside) else tuple(inside)
+    without, expanded = _blocks(graph, nodes, path)
     network = FoldedMobileNetV2(MobileNetV2(expanded))
     stages = mobilenetv2_stages(network.network)
     image = ImageTower(network, stages, Pool("avg"), nn.Identity(), sequential=True)
@@ -79,9 +78,11 @@ def read_onnx_only(about: EncoderFolder) -> TrainableEncoder:
     return TrainableEncoder(architecture, image, tower)
 
 
-def _blocks(graph: Graph, nodes: Sequence[NodeProto], path: Path) -> tuple[list[str], list[int]]:
-    """The blocks that lack, and the channels inside each: a block is three convolutions, between
-    the first and the last."""
+def _blocks(
+    graph: Graph, nodes: Sequence[NodeProto], path: Path
+) -> tuple[list[str], tuple[int, ...]]:
+    """The blocks that lack, and the channels inside each where some are narrower: a block is three
+    convolutions, between the first and the last."""
     weights = [_real(graph, node.input[1]) for node in nodes]
     outputs = [0 if weight is None else len(weight) for weight in weights]
     blocks = [(outputs[place], outputs[place + 2]) for place in range(1, len(nodes) - 3, 3)]

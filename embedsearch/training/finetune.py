@@ -25,7 +25,7 @@ from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
 from embedsearch.training.held_out import SCORE, Eye, Figures
 from embedsearch.training.hints import ask_for_hints
 from embedsearch.training.interpolation import choose, interpolate, parse_share, weights_of
-from embedsearch.training.looks import Looks, ahead, to_tensor
+from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
 from embedsearch.training.narrowing import narrow
 from embedsearch.training.new_head import standardise_new_head
@@ -53,7 +53,6 @@ Tell = Callable[[str], None]
 TEXT_CHECK = "text_check"
 _NARROWED_ON = 512
 """So many photos show which channels others can stand in for."""
-_AT_ONCE = 32
 
 
 class Run:
@@ -161,13 +160,7 @@ class Run:
         """Leave channels out by what they do on some of the photos."""
         share, seed = self.recipe.model.narrower, self.recipe.optimisation.seed
         drawn = np.random.default_rng(seed).permutation(self.set.kept)[:_NARROWED_ON]
-        groups = [[*map(int, drawn[n : n + _AT_ONCE])] for n in range(0, len(drawn), _AT_ONCE)]
-        pictures = ahead(
-            lambda places: to_tensor([self.looks.plain(place) for place in places]),
-            groups,
-            self.threads,
-        )
-        saved = narrow(self.encoder, pictures, share)
+        saved = narrow(self.encoder, self.eye.batches(drawn), share)
         self.tell(f"narrower: {saved:.3f} of the multiplications left out")
 
     def _prepare_looks(self) -> None:

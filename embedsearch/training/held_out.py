@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -49,13 +49,17 @@ class Eye:
         encoder = self.looks.encoder
         image = encoder.image.eval()
         device = encoder.grey.device
-        groups = [[*map(int, places[n : n + _AT_ONCE])] for n in range(0, len(places), _AT_ONCE)]
         with torch.no_grad():
             rows = [
                 image.forward_from(encoder.entering(batch.to(device)), self.first).cpu().numpy()
-                for batch in ahead(self._images, groups, self.threads)
+                for batch in self.batches(places)
             ]
         return np.concatenate(rows) if rows else np.zeros((0, encoder.dim), np.float32)
+
+    def batches(self, places: Sequence[int] | NDArray[np.int64]) -> Iterator[Tensor]:
+        """The photos themselves, or the activations that the cache has of them."""
+        groups = [[*map(int, places[n : n + _AT_ONCE])] for n in range(0, len(places), _AT_ONCE)]
+        return ahead(self._images, groups, self.threads)
 
     def _images(self, places: list[int]) -> Tensor:
         if self.cache is not None:

@@ -129,11 +129,11 @@ class MobileNetV2(nn.Module):
         return [*found, ("features_conv1", "features_batchnorm1", self.last)]
 
 
-def take_for(blocks: Sequence[tuple[int, int]]) -> tuple[list[str], list[int]] | None:
+def take_for(blocks: Sequence[tuple[int, int]]) -> tuple[list[str], tuple[int, ...]] | None:
     """Which network these ``blocks`` make, a block being (expanded channels, output channels): the
-    stages that it lacks, and the channels inside each of the 17 blocks, 0 for one that lacks. Of
-    like blocks in a row the last are taken for those that lack. None where it is no part of this
-    network, or lacks a block that does not add to its input.
+    stages that it lacks, and ``expanded`` as :class:`MobileNetV2` takes it, empty where no block is
+    narrower than usual. Of like blocks in a row the last are taken for those that lack. None where
+    it is no part of this network, or lacks a block that does not add to its input.
     """
     lacking: list[str] = []
     inside: list[int] = []
@@ -147,13 +147,10 @@ def take_for(blocks: Sequence[tuple[int, int]]) -> tuple[list[str], list[int]] |
         else:
             return None
         inputs = outputs
-    return None if rest else (lacking, inside)
-
-
-def usual_channels(inside: Sequence[int]) -> bool:
-    """Whether no block has fewer channels inside than usual, lacking ones aside."""
-    usual = [expanded for expanded, _, _ in _BLOCKS]
-    return all(mine in (0, most) for mine, most in zip(inside, usual, strict=True))
+    if rest:
+        return None
+    narrower = any(0 < mine < usual for mine, (usual, _, _) in zip(inside, _BLOCKS, strict=True))
+    return lacking, tuple(inside) if narrower else ()
 
 
 def load_mobilenetv2(path: Path) -> MobileNetV2:
