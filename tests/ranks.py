@@ -40,11 +40,13 @@ class Contrast(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         network = nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3, stride=2), nn.ReLU()
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()),
+            nn.Sequential(nn.Conv2d(4, 5, 3, stride=2), nn.ReLU()),
         )
         stages = [(f"stage.{number}", module) for number, module in enumerate(network)]
         pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.image = ImageTower(network, stages, pool, nn.Linear(5, 4), sequential=True)
+        self.image.to(memory_format=torch.channels_last)  # as in every run
         self.log_scale = nn.Parameter(torch.tensor(2.0))
 
     def loss(self, pixels: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -89,11 +91,18 @@ def trained(
     dies: bool = False,
     stops: bool = False,
     resume: bool = False,
+    thaws: bool = False,
     **changed: Any,
 ) -> dict[str, Any]:
     """The losses of a run of a few steps, and the weights that it ends with. ``dies``: one process
-    is killed on the way; ``stops``: all give up there."""
+    is killed on the way; ``stops``: all give up there; ``thaws``: the first convolution and the
+    number by itself stay as they are, the second convolution does in the first epoch."""
     module = Contrast()
+    groups = [Group(list(module.parameters()), 0.05)]
+    if thaws:
+        module.requires_grad_(False)
+        second = list(module.image.stages[1][1].parameters())
+        groups = [Group(second, 0.05, opens=1.0), Group(list(module.image.head.parameters()), 0.05)]
     settings = replace(SETTINGS, strategy=strategy, **changed)
     distributed.place(module, CPU, strategy, pieces=4)
 
@@ -112,7 +121,7 @@ def trained(
 
     loop = Loop(
         module,
-        [Group(list(module.parameters()), 0.05)],
+        groups,
         module.loss,
         given,
         STEPS_AN_EPOCH,
@@ -148,6 +157,7 @@ def _everything(out: Path) -> dict[str, Any]:
         told[f"resumed {strategy} of one"] = trained(
             out / f"alone {strategy}", strategy, ema=0.5, resume=True
         )
+        told[f"thawed {strategy}"] = trained(out / f"thawed {strategy}", strategy, thaws=True)
     told["trained unbroken"] = trained(out / "unbroken")
     return told
 

@@ -76,6 +76,22 @@ def test_a_run_of_two_processes_ends_where_one_process_does(
     same(together["weights"], alone["weights"], 2e-5)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_stages_stay_frozen_or_thaw_later_in_two_processes_as_in_one(
+    two: dict[str, Any], strategy: str, tmp_path: Path
+) -> None:
+    alone, together = ranks.trained(tmp_path, thaws=True), two[f"thawed {strategy}"]
+    start = {
+        name: value.flatten().tolist() for name, value in ranks.Contrast().state_dict().items()
+    }
+    moved = {name for name in start if alone["weights"][name] != start[name]}
+    assert moved == {
+        f"image.{part}.{of}" for part in ("network.1.0", "head") for of in ("weight", "bias")
+    }
+    np.testing.assert_allclose(together["losses"], alone["losses"], atol=1e-5)
+    same(together["weights"], alone["weights"], 2e-5)
+
+
 def test_fsdp_gives_the_losses_of_ddp(two: dict[str, Any]) -> None:
     np.testing.assert_allclose(
         two["trained fsdp"]["losses"], two["trained ddp"]["losses"], atol=1e-6

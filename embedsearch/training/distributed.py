@@ -234,7 +234,11 @@ def wrap(module: nn.Module, strategy: Strategy = "ddp") -> nn.Module:
     """
     if _world() == 1 or strategy == "pipeline":
         return Replica(module)
-    if strategy == "fsdp":
+    replica = Replica(module)
+    with _all_trainable(replica):  # both only exchange what could learn when they were made
+        if strategy == "ddp":
+            return DistributedDataParallel(replica, find_unused_parameters=True)
+        module.to(memory_format=torch.contiguous_format)  # no others are parted
         # A single number cannot be parted: every rank keeps it, and the mean of its gradients.
         single = {parameter for parameter in module.parameters() if not parameter.ndim}
         for parameter in single:
@@ -242,16 +246,8 @@ def wrap(module: nn.Module, strategy: Strategy = "ddp") -> nn.Module:
         for stage in _stages(module):
             fully_shard(stage, ignored_params=single)
         # Also what belongs to no stage is parted after each pass, so that it can be read then.
-        whole = fully_shard(Replica(module), ignored_params=single, reshard_after_forward=True)
+        whole = fully_shard(replica, ignored_params=single, reshard_after_forward=True)
         return cast(nn.Module, whole)
-    # DDP only ever reduces what could learn when it was made; stages may thaw later.
-    frozen = [parameter for parameter in module.parameters() if not parameter.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad = True
-    replica = DistributedDataParallel(Replica(module), find_unused_parameters=True)
-    for parameter in frozen:
-        parameter.requires_grad = False
-    return replica
 
 
 @contextmanager
@@ -269,6 +265,16 @@ def syncing(replica: nn.Module, wanted: bool) -> Iterator[None]:
         replica.set_requires_gradient_sync(True)
     else:
         yield
+
+
+@contextmanager
+def _all_trainable(module: nn.Module) -> Iterator[None]:
+    """Frozen parameters ask for gradients too while the block runs. They may be replaced in it."""
+    frozen = {name for name, value in module.named_parameters() if not value.requires_grad}
+    module.requires_grad_(True)
+    yield
+    for name, value in module.named_parameters():
+        value.requires_grad = name not in frozen
 
 
 class _Gather(torch.autograd.Function):

@@ -88,7 +88,7 @@ def clip(module: nn.Module, longest: float) -> None:
         else:
             shared += square
     length = math.sqrt(shared + sum(distributed.collect(parted)))
-    if length > longest:
+    if pieces and length > longest:  # of a pipeline a rank may have frozen stages only
         torch._foreach_mul_(pieces, longest / length)
 
 

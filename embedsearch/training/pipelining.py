@@ -158,9 +158,16 @@ class _Part(nn.Module):
         self.behind = nn.ModuleList([tower.pool, tower.head] if ends else [])
 
     def forward(self, values: Tensor) -> Tensor:
+        """In what is sent to the next rank, and in the gradient that is sent back, the numbers lie
+        in their usual order, as nothing else is sent."""
+        if values.requires_grad:
+            values = values.view_as(values)
+            values.register_hook(Tensor.contiguous)
         values = self.run(values)
         if not len(self.behind):
-            return values
+            values = values.contiguous()
+            # A gradient comes back also where nothing up to here is trained.
+            return values.requires_grad_() if torch.is_grad_enabled() else values
         pool, head = self.behind
         return nn.functional.normalize(head(pool(values)).float(), dim=1)
 
