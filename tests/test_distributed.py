@@ -146,6 +146,20 @@ def test_a_rank_that_is_no_number_is_a_named_error(monkeypatch: pytest.MonkeyPat
         distributed.ranks()
 
 
+def test_a_machine_whose_name_is_its_own_loopback_address_is_told_what_to_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.setattr("socket.gethostbyname", lambda name: "127.0.1.1")
+    with (
+        pytest.raises(DataError, match=r"127\.0\.1\.1.*GLOO_SOCKET_IFNAME=eth0"),
+        distributed.joined(torch.device("cpu")),
+    ):
+        raise AssertionError("it went on")
+
+
 def test_a_strategy_that_there_is_not_is_a_named_error() -> None:
     with pytest.raises(DataError, match="ddp, fsdp, pipeline"):
         distributed.place(torch.nn.Linear(1, 1), torch.device("cpu"), "dpp")

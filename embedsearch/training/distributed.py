@@ -10,10 +10,12 @@ and the mean of their gradients is the gradient that one process would have foun
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any, Literal, TypeVar, cast, get_args
 
 import torch
@@ -45,6 +47,8 @@ class Ranks:
     world: int = 1
     local: int = 0
     """Number among those on this machine: which of its GPUs is ours."""
+    here: int = 1
+    """How many there are on this machine."""
     restarts: int = 0
     """How often torchrun has started the processes anew. Over 0: go on from the checkpoint."""
 
@@ -59,9 +63,11 @@ def ranks() -> Ranks:
 
     Raises :class:`~embedsearch.errors.DataError` where a variable of it is no number.
     """
-    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_RESTART_COUNT")
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT")
     try:
-        told = [int(os.environ.get(name, usual)) for name, usual in zip(names, "0100", strict=True)]
+        told = [
+            int(os.environ.get(name, usual)) for name, usual in zip(names, "01010", strict=True)
+        ]
     except ValueError as error:
         raise DataError(f"{', '.join(names)} in the environment: {error}. Use torchrun.") from error
     return Ranks(*told)
@@ -84,6 +90,8 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         return
     device = device_of(device, me)
     backend = "nccl" if device.type == "cuda" else "gloo"
+    if backend == "gloo" and me.world > me.here:
+        _check_address()
     # Addresses that ranks left in torchrun's store before they were started anew must not be taken
     # for those of now: two gloo ranks would each wait for the other to call.
     store, rank, world = next(distributed.rendezvous("env://", timeout=_STALLED))
@@ -303,6 +311,25 @@ def _stages(module: nn.Module) -> list[nn.Module]:
         if isinstance(named, list):
             found += [stage for _, stage in named if any(True for _ in stage.parameters())]
     return found
+
+
+def _check_address() -> None:
+    """Whether gloo would tell other machines an address at which they reach this one: that of its
+    name, unless it is told an interface. They would wait in vain, and not say for what."""
+    name = socket.gethostname()
+    try:
+        address = ip_address(socket.gethostbyname(name))
+    except OSError as error:
+        found = f"has no address ({error})"
+    else:
+        if not address.is_loopback:
+            return
+        found = f"stands for {address}, which other machines cannot reach (see /etc/hosts)"
+    if "GLOO_SOCKET_IFNAME" not in os.environ:
+        raise DataError(
+            f"the name of this machine, {name}, {found}. Say by which network interface the others "
+            "reach it: GLOO_SOCKET_IFNAME=eth0 torchrun ..."
+        )
 
 
 def _world() -> int:
