@@ -132,7 +132,7 @@ def trained(
         score="score",
     )
     try:
-        history = loop.run(resume=resume or distributed.ranks().restarts > 0)
+        history = loop.run(resume=resume)
     except Stopped:
         distributed.leave_pipeline()
         return {}
@@ -165,7 +165,10 @@ def _everything(out: Path) -> dict[str, Any]:
 def main() -> None:
     mode, out = sys.argv[1], Path(sys.argv[2])
     with distributed.joined(CPU) as me:
-        told = _everything(out) if mode == "all" else trained(out / "broken", dies=True)
+        if mode == "all":
+            told = _everything(out)
+        else:
+            told = trained(out / "broken", dies=True, resume=me.restarts > 0)
         told["restarts"] = me.restarts
         if me.is_main:
             (out / f"{mode}.json").write_text(json.dumps(told))

@@ -9,14 +9,17 @@ and the mean of their gradients is the gradient that one process would have foun
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any, Literal, TypeVar, cast, get_args
+from uuid import uuid4
 
 import torch
 from torch import Tensor, distributed, nn
@@ -37,6 +40,8 @@ _pipelines: list[Pipeline] = []
 """The one that is in use, if one is."""
 _STALLED = timedelta(minutes=30)
 """A rank that waits so long for the others gives up. The first batches are slow on cold disks."""
+_PAUSE = 0.05
+"""Seconds between two looks at what others have said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,8 @@ def is_main() -> bool:
 def joined(device: torch.device) -> Iterator[Ranks]:
     """Meet the other ranks for as long as the block runs: NCCL between GPUs, gloo between CPUs.
 
-    Does nothing in a process alone.
+    Does nothing in a process alone. The ranks that it gives know of every restart: torchrun counts
+    those of each machine by itself, and a machine that takes another's place begins with 0.
     """
     me = ranks()
     if me.world == 1 or distributed.is_initialized():
@@ -92,16 +98,14 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     if backend == "gloo" and me.world > me.here:
         _check_address()
-    # Addresses that ranks left in torchrun's store before they were started anew must not be taken
-    # for those of now: two gloo ranks would each wait for the other to call.
     store, rank, world = next(distributed.rendezvous("env://", timeout=_STALLED))
-    store = distributed.PrefixStore(f"start-{me.restarts}", store)
+    store = distributed.PrefixStore(_agree_on_prefix(store, rank, world), store)
     distributed.init_process_group(
         backend, store=store, rank=rank, world_size=world, timeout=_STALLED
     )
     _pipelines.clear()
     try:
-        yield me
+        yield replace(me, restarts=max(collect(me.restarts)))
         distributed.barrier()  # nobody leaves while another may still want something of it
     finally:
         distributed.destroy_process_group()
@@ -311,6 +315,39 @@ def _stages(module: nn.Module) -> list[nn.Module]:
         if isinstance(named, list):
             found += [stage for _, stage in named if any(True for _ in stage.parameters())]
     return found
+
+
+def _agree_on_prefix(store: distributed.Store, rank: int, world: int) -> str:
+    """A prefix of the keys in ``store`` that all ranks have, and no ranks before them had.
+
+    torchrun may keep a store when it starts the processes anew. Addresses that earlier ones left in
+    it must not be taken for those of now: two gloo ranks would each wait for the other to call. So
+    each rank leaves a number of its own, the first answers with the numbers it found and a prefix,
+    until all have taken it. An answer that names a rank's number was made for it.
+    """
+    others = range(1, world)
+    mine = uuid4().hex
+    until = time.monotonic() + _STALLED.total_seconds()
+    if rank:
+        store.set(f"number/{rank}", mine)
+        while mine not in (answer := json.loads(store.get("answer")))["numbers"]:
+            _wait(until)
+        store.set(f"taken/{rank}", answer["prefix"])
+        return str(answer["prefix"])
+    taken: list[str] = []
+    while any(prefix != mine for prefix in taken) or len(taken) < len(others):
+        numbers = [store.get(f"number/{other}").decode() for other in others]
+        store.set("answer", json.dumps({"numbers": numbers, "prefix": mine}))
+        _wait(until)
+        there = [f"taken/{other}" for other in others]
+        taken = [store.get(key).decode() for key in there if store.check([key])]
+    return mine
+
+
+def _wait(until: float) -> None:
+    if time.monotonic() > until:
+        raise DataError("the processes that torchrun started have not found each other")
+    time.sleep(_PAUSE)
 
 
 def _check_address() -> None:

@@ -95,7 +95,8 @@ class Run:
             self.tell(f"before: {_said(before)}")
             if self.recipe.model.narrower:
                 self._narrow()
-            again = me.restarts > 0 and (self.out / TRAINING / checkpoints.FILE).is_file()
+            saved = (self.out / TRAINING / checkpoints.FILE).is_file()
+            again = distributed.from_main(me.restarts > 0 and saved)
             history = self._train(objective, resume or again)
             share, shares = self._interpolated(before_weights)
             after_embeddings = before_embeddings
