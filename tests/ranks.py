@@ -1,5 +1,8 @@
 """What two processes do in tests: ``torchrun --nproc-per-node 2 tests/ranks.py MODE OUT``.
 
+MODE is ``all``, everything one after another; ``trained``, one run; or that run, in which something
+dies: ``killed``, the second process, once; ``lost``, those of this machine, torchrun too.
+
 Also imported, so that one process alone can do the same.
 """
 
@@ -88,13 +91,13 @@ def trained(
     folder: Path,
     strategy: Any = "ddp",
     *,
-    dies: bool = False,
+    dies: str = "",
     stops: bool = False,
     resume: bool = False,
     thaws: bool = False,
     **changed: Any,
 ) -> dict[str, Any]:
-    """The losses of a run of a few steps, and the weights that it ends with. ``dies``: one process
+    """The losses of a run of a few steps, and the weights that it ends with. ``dies``: something
     is killed on the way; ``stops``: all give up there; ``thaws``: the first convolution and the
     number by itself stay as they are, the second convolution does in the first epoch."""
     module = Contrast()
@@ -109,7 +112,10 @@ def trained(
     def given(first: int) -> Iterator[Tensor]:
         for number, batch in enumerate(batches(first), first):
             me = distributed.ranks()
-            if dies and number == KILLED_AT and me.rank == 1 and not me.restarts:
+            if number == KILLED_AT and dies == "lost":
+                os.killpg(os.getpgid(os.getppid()), signal.SIGKILL)
+                os.kill(os.getpid(), signal.SIGKILL)
+            if number == KILLED_AT and dies == "killed" and me.rank == 1 and not me.restarts:
                 os.kill(os.getpid(), signal.SIGKILL)
             if stops and number == KILLED_AT:
                 raise Stopped
@@ -168,7 +174,7 @@ def main() -> None:
         if mode == "all":
             told = _everything(out)
         else:
-            told = trained(out / "broken", dies=True, resume=me.restarts > 0)
+            told = trained(out / "broken", dies=mode, resume=me.restarts > 0)
         told["restarts"] = me.restarts
         if me.is_main:
             (out / f"{mode}.json").write_text(json.dumps(told))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +129,52 @@ def test_a_killed_process_comes_back_and_the_run_ends_with_the_same_figures(
     assert broken["losses"] == unbroken["losses"]
     assert broken["weights"] == unbroken["weights"]
     assert broken["epochs"] == unbroken["epochs"]
+
+
+def test_a_machine_that_takes_the_place_of_a_lost_one_goes_on_with_the_other(
+    two: dict[str, Any], tmp_path: Path
+) -> None:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
+    command += ["--nproc-per-node", "1", "--max-restarts", "1", "--monitor-interval", "0.1"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+
+    def machine(mode: str, *, hosts: bool = False) -> subprocess.Popen[str]:
+        settings = ["--rdzv-conf", f"is_host={int(hosts)}", "--local-addr", "127.0.0.1"]
+        return subprocess.Popen(
+            [*command, *settings, str(Path(ranks.__file__)), mode, str(tmp_path)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    machines = [machine("trained", hosts=True), machine("lost")]
+    try:
+        machines[1].communicate(timeout=200)
+        assert machines[1].returncode == -signal.SIGKILL
+        machines.append(machine("trained"))
+        for one in (machines[0], machines[2]):
+            said = one.communicate(timeout=200)[1]
+            assert one.returncode == 0, said[-3000:]
+    finally:
+        for one in machines:
+            if one.poll() is None:
+                os.killpg(one.pid, signal.SIGKILL)
+                one.communicate()
+    together = json.loads((tmp_path / "trained.json").read_text())
+    assert together["restarts"] == 1
+    unbroken = two["trained unbroken"]
+    assert together["losses"] == unbroken["losses"]
+    assert together["weights"] == unbroken["weights"]
 
 
 def test_a_process_alone_gathers_and_shares_nothing() -> None:
