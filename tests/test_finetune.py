@@ -316,6 +316,18 @@ def test_features_need_the_whole_network_in_one_process(
         run.finetune()
 
 
+@pytest.mark.parametrize("strategy", ["fsdp", "pipeline"])
+def test_an_attack_by_the_gradient_of_pixels_is_for_whole_networks(
+    desk: Path, tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_recipe(
+        desk, desk / "photos", "adversarial.attack=pgd", f"optimisation.strategy={strategy}"
+    )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DataError, match=rf"pixels, which {strategy} does not give.*strategy=ddp"):
+        Run(recipe, tmp_path / "out")
+
+
 def test_an_attack_and_a_cache_exclude_each_other(desk: Path, tmp_path: Path) -> None:
     recipe = small_recipe(
         desk,

@@ -19,6 +19,8 @@ Losses = Callable[[Tensor], Tensor]
 """From pixels, float (N, C, H, W), to the loss of each picture, (N,)."""
 Kind = Literal["fgsm", "pgd", "occlusion", "light"]
 KINDS: tuple[str, ...] = get_args(Kind)
+OF_GRADIENT = ("fgsm", "pgd")
+"""Those that follow the gradient of the pixels."""
 EPSILON = 4 / 255
 """How far a value may be changed, of the range of values."""
 PGD_STEPS = 3

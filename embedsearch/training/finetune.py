@@ -16,7 +16,7 @@ from embedsearch.encoders.torch_tower import choose_device
 from embedsearch.errors import DataError
 from embedsearch.settings import Device, workers
 from embedsearch.training import balance, checkpoints, distributed, held_out
-from embedsearch.training.adversarial import Attack
+from embedsearch.training.adversarial import OF_GRADIENT, Attack
 from embedsearch.training.augment import augmentation
 from embedsearch.training.batches import Batches, Plan
 from embedsearch.training.checkpoints import History
@@ -126,6 +126,12 @@ class Run:
             raise DataError(
                 "a network is made narrower in a run by itself: --epochs 0, no --cache-frozen. "
                 "What that writes can be trained further."
+            )
+        strategy, attack = self.recipe.optimisation.strategy, self.recipe.adversarial.attack
+        if distributed.ranks().world > 1 and strategy != "ddp" and attack in OF_GRADIENT:
+            raise DataError(
+                f"{attack} asks for the gradient of pixels, which {strategy} does not give; "
+                "take --set optimisation.strategy=ddp, or another attack"
             )
         torch.manual_seed(self.recipe.optimisation.seed)
         if self.recipe.optimisation.threads:
