@@ -12,7 +12,15 @@ from mobilenet import write_weights
 from pictures import photograph
 from small_networks import network, write_encoder
 from small_training import write_table
-from torch_models import ARCH, TIMM, TORCHVISION, save_openclip, save_timm, save_torchvision
+from torch_models import (
+    ARCH,
+    TIMM,
+    TORCHVISION,
+    TRANSFORMER,
+    save_openclip,
+    save_timm,
+    save_torchvision,
+)
 
 from embedsearch.encoders import registry
 from embedsearch.encoders.onnx import OnnxEncoder
@@ -69,6 +77,14 @@ def test_a_model_of_a_library_gives_the_embeddings_that_its_encoder_gives(
     rows = written(load_trainable(specs["openclip"]), tmp_path / "out").encode_images(squares)
     expected = registry.load(specs["openclip"], "cpu").encode_images(squares)
     assert np.allclose(rows, expected, atol=1e-4)
+
+
+def test_a_transformer_that_is_not_trained_is_written_like_one_that_is(tmp_path: Path) -> None:
+    spec = f"openclip:{TRANSFORMER}@{save_openclip(tmp_path, arch=TRANSFORMER)}"
+    squares = [np.ascontiguousarray(p[:32, :32]) for p in PICTURES]
+    encoder = load_trainable(spec).requires_grad_(False)
+    rows = written(encoder, tmp_path / "out").encode_images(squares)
+    assert np.allclose(rows, registry.load(spec, "cpu").encode_images(squares), atol=1e-4)
 
 
 def test_an_open_clip_checkpoint_that_was_trained_keeps_its_texts(

@@ -12,28 +12,43 @@ import torchvision
 from safetensors.torch import save_file
 
 ARCH = "tiny-resnet"
+TRANSFORMER = "tiny-transformer"
 TIMM = "test_resnet"
 TORCHVISION = "squeezenet1_1"
-_CONFIG = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None},
-    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+_TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+_CONFIGS = {
+    ARCH: {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None},
+        "text_cfg": _TEXT,
+    },
+    TRANSFORMER: {
+        "embed_dim": 24,
+        "vision_cfg": {
+            "image_size": 32,
+            "layers": 2,
+            "width": 32,
+            "head_width": 16,
+            "patch_size": 16,
+        },
+        "text_cfg": _TEXT,
+    },
 }
 
 
-def add_tiny_architecture(folder: Path) -> None:
-    """Let open_clip know an architecture of its own kind (ResNet and transformer), but tiny."""
-    config = folder / f"{ARCH}.json"
-    config.write_text(json.dumps(_CONFIG))
+def add_tiny_architecture(folder: Path, arch: str = ARCH) -> None:
+    """Let open_clip know an architecture of its own kinds (ResNet, transformer), but tiny."""
+    config = folder / f"{arch}.json"
+    config.write_text(json.dumps(_CONFIGS[arch]))
     open_clip.add_model_config(config)
 
 
-def save_openclip(folder: Path, seed: int = 0) -> Path:
+def save_openclip(folder: Path, seed: int = 0, arch: str = ARCH) -> Path:
     """A training checkpoint as open_clip writes it."""
-    add_tiny_architecture(folder)
+    add_tiny_architecture(folder, arch)
     torch.manual_seed(seed)
-    model = open_clip.create_model(ARCH)
-    path = folder / f"openclip-{seed}.pt"
+    model = open_clip.create_model(arch)
+    path = folder / f"openclip-{arch}-{seed}.pt"
     torch.save({"epoch": 1, "name": "test", "state_dict": model.state_dict()}, path)
     return path
 

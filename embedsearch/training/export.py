@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -150,7 +151,7 @@ class _Tower(nn.Module):
 def _export(module: nn.Module, side: int, output: str) -> ModelProto:
     example = torch.zeros((1, side, side, 3), dtype=torch.uint8)
     written = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _plain_attention():
         # PyTorch's other exporter needs the package onnxscript, and wins nothing here.
         warnings.simplefilter("ignore", DeprecationWarning)
         # Libraries ask for shapes, which become constants; what comes out is compared afterwards.
@@ -165,6 +166,17 @@ def _export(module: nn.Module, side: int, output: str) -> ModelProto:
             dynamic_axes={INPUT: {0: "N"}, output: {0: "N"}},
         )
     return onnx.load_model_from_string(written.getvalue())
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention that is not trained runs as one operator in PyTorch, which ONNX does not have."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def attach_head(
