@@ -94,6 +94,20 @@ def test_timm_embeds_as_timm_does(specs: dict[str, str], weights: dict[str, Path
     assert encoder.info.mean == (0.5, 0.5, 0.5)
 
 
+def test_a_classifier_inside_a_head_is_left_out_of_a_checkpoint(tmp_path: Path) -> None:
+    name = "test_convnext"
+    assert timm.get_pretrained_cfg(name).classifier == "head.fc"
+    file = torch_models.save_timm(tmp_path, model=name)
+    model = timm.create_model(name, num_classes=10, checkpoint_path=str(file)).eval()
+    prepare = timm.data.create_transform(
+        **timm.data.resolve_model_data_config(model), is_training=False
+    )
+    with torch.inference_mode():
+        row = model.forward_features(prepare(Image.fromarray(PIXELS))[None]).mean((2, 3))
+    encoder = registry.load(f"timm:{name}@{file}", "cpu")
+    np.testing.assert_allclose(encoder.encode_images([PIXELS])[0], unit(row), atol=1e-5)
+
+
 def test_torchvision_embeds_as_torchvision_does(
     specs: dict[str, str], weights: dict[str, Path]
 ) -> None:

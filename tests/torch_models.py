@@ -53,11 +53,11 @@ def save_openclip(folder: Path, seed: int = 0, arch: str = ARCH) -> Path:
     return path
 
 
-def save_timm(folder: Path, seed: int = 0) -> Path:
+def save_timm(folder: Path, seed: int = 0, model: str = TIMM) -> Path:
     """A classifier of 10 classes in safetensors."""
     torch.manual_seed(seed)
-    path = folder / f"timm-{seed}.safetensors"
-    save_file(timm.create_model(TIMM, num_classes=10).state_dict(), path)
+    path = folder / f"timm-{model}-{seed}.safetensors"
+    save_file(timm.create_model(model, num_classes=10).state_dict(), path)
     return path
 
 

@@ -210,7 +210,8 @@ def weights_hash(model: nn.Module) -> str:
 
 def load_weights(model: nn.Module, file: Path, unused: Sequence[str]) -> None:
     """Load a checkpoint: safetensors, or a state dict of ``torch.save``, which is never unpickled
-    as code. Weights under the names in ``unused`` (a classifier) are left out; all others must fit.
+    as code. Weights of the modules ``unused`` (a classifier: ``head.fc``) are left out; all others
+    must fit.
 
     Raises :class:`~embedsearch.errors.EncoderError`.
     """
@@ -227,7 +228,8 @@ def load_weights(model: nn.Module, file: Path, unused: Sequence[str]) -> None:
 
 def load_state(model: nn.Module, state: dict[str, Tensor], unused: Sequence[str]) -> None:
     """Load a state dict; a weight that is missing, or too many, raises :class:`ValueError`."""
-    body = {name: value for name, value in state.items() if name.split(".")[0] not in unused}
+    left = tuple(f"{module}." for module in unused)
+    body = {name: value for name, value in state.items() if not name.startswith(left)}
     missing, surplus = model.load_state_dict(body, strict=False)
     if missing or surplus:
         kind, names = ("lacks", missing) if missing else ("has, but the model lacks,", surplus)
