@@ -87,6 +87,15 @@ def test_a_transformer_that_is_not_trained_is_written_like_one_that_is(tmp_path:
     assert np.allclose(rows, registry.load(spec, "cpu").encode_images(squares), atol=1e-4)
 
 
+def test_a_network_with_channels_behind_the_places_is_an_encoder_and_not_trained(
+    tmp_path: Path,
+) -> None:
+    spec = f"timm:test_mambaout@{save_timm(tmp_path, model='test_mambaout')}"
+    assert registry.load(spec, "cpu").info.dim == 64
+    with pytest.raises(EncoderError, match="encoder and a teacher; take another network to train"):
+        load_trainable(spec)
+
+
 def test_an_open_clip_checkpoint_that_was_trained_keeps_its_texts(
     specs: dict[str, str], tmp_path: Path
 ) -> None:

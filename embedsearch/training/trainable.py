@@ -235,6 +235,11 @@ def _of_library(prefix: str, spec: str) -> TrainableEncoder:
     pool = asked.options.get("pool", "avg")
     towers = module.load(spec, "cpu").towers
     last = towers.images.release() if hasattr(towers.images, "release") else None
+    if getattr(towers.model, "output_fmt", "NCHW") == "NHWC":
+        raise EncoderError(
+            f"{spec}: this network gives its maps as (N, height, width, channels), which cannot be "
+            "trained here. It can be an encoder and a teacher; take another network to train."
+        )
     prepared = towers.preprocessing
     about = Architecture(
         kind=prefix,
