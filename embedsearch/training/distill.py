@@ -28,6 +28,7 @@ from embedsearch.training.imitation import OF_TEXTS, SUPCON, Imitation
 from embedsearch.training.lessons import Asking, Lessons
 from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
+from embedsearch.training.memory_format import channels_last
 from embedsearch.training.new_head import standardise_new_head
 from embedsearch.training.photo_lists import read_photos_to_look_at, readable
 from embedsearch.training.photo_set import photo_set
@@ -99,7 +100,7 @@ class Distiller:
         started = time.monotonic()
         with distributed.joined(self.device) as me:
             distributed.place(self.student, self.device, self.recipe.optimisation.strategy)
-            self.student.image.to(memory_format=torch.channels_last)
+            channels_last(self.student.image)
             self._look()
             with distributed.main_first():
                 lessons = self._lessons()

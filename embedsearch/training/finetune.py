@@ -27,6 +27,7 @@ from embedsearch.training.hints import ask_for_hints
 from embedsearch.training.interpolation import choose, interpolate, parse_share, weights_of
 from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop
+from embedsearch.training.memory_format import channels_last
 from embedsearch.training.narrowing import narrow
 from embedsearch.training.new_head import standardise_new_head
 from embedsearch.training.objective import (
@@ -156,7 +157,7 @@ class Run:
         self.encoder: TrainableEncoder = encoder
         if distributed.ranks().world == 1:
             encoder.to(self.device)
-        encoder.image.to(memory_format=torch.channels_last)
+        channels_last(encoder.image)
         if freeze.cache is not None and self.first and not encoder.image.sequential:
             raise DataError(
                 "--cache-frozen keeps what the stages before --freeze-until give, which needs a "
