@@ -48,7 +48,7 @@ def save_openclip(folder: Path, seed: int = 0, arch: str = ARCH) -> Path:
     add_tiny_architecture(folder, arch)
     torch.manual_seed(seed)
     model = open_clip.create_model(arch)
-    path = folder / f"openclip-{arch}-{seed}.pt"
+    path = folder / f"openclip-{seed}.pt"
     torch.save({"epoch": 1, "name": "test", "state_dict": model.state_dict()}, path)
     return path
 
@@ -56,7 +56,7 @@ def save_openclip(folder: Path, seed: int = 0, arch: str = ARCH) -> Path:
 def save_timm(folder: Path, seed: int = 0, model: str = TIMM) -> Path:
     """A classifier of 10 classes in safetensors."""
     torch.manual_seed(seed)
-    path = folder / f"timm-{model}-{seed}.safetensors"
+    path = folder / f"timm-{seed}.safetensors"
     save_file(timm.create_model(model, num_classes=10).state_dict(), path)
     return path
 
