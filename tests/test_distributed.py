@@ -19,14 +19,22 @@ from embedsearch.training import distributed
 from embedsearch.training.pipelining import cut
 
 STRATEGIES = ("ddp", "fsdp", "pipeline")
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--max-restarts", "1"]
+TORCHRUN += ["--monitor-interval", "0.1"]
 
 
 def launched(mode: str, out: Path) -> dict[str, Any]:
     """What two processes on this machine's CPU say, started as a user starts them."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "--max-restarts", "1", "--monitor-interval", "0.1"]
     done = subprocess.run(
-        [*command, str(Path(ranks.__file__)), mode, str(out)],
+        [
+            *TORCHRUN,
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            str(Path(ranks.__file__)),
+            mode,
+            str(out),
+        ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -137,8 +145,7 @@ def test_a_machine_that_takes_the_place_of_a_lost_one_goes_on_with_the_other(
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"]
-    command += ["--nproc-per-node", "1", "--max-restarts", "1", "--monitor-interval", "0.1"]
+    command = [*TORCHRUN, "--nnodes", "2", "--nproc-per-node", "1"]
     command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"]
     environment = {
         **os.environ,

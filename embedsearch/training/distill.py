@@ -17,7 +17,7 @@ from embedsearch.encoders.base import Embeddings, Encoder
 from embedsearch.encoders.torch_tower import choose_device
 from embedsearch.errors import DataError, EmbedSearchError
 from embedsearch.settings import Device, workers
-from embedsearch.training import checkpoints, distributed, held_out
+from embedsearch.training import distributed, held_out
 from embedsearch.training.agreement import TaughtWords, agreement
 from embedsearch.training.augment import augmentation
 from embedsearch.training.batches import Batches, Plan
@@ -27,7 +27,7 @@ from embedsearch.training.held_out import SCORE, Eye, Figures
 from embedsearch.training.imitation import OF_TEXTS, SUPCON, Imitation
 from embedsearch.training.lessons import Asking, Lessons
 from embedsearch.training.looks import Looks
-from embedsearch.training.loop import Loop
+from embedsearch.training.loop import Loop, goes_on_by_itself
 from embedsearch.training.memory_format import channels_last
 from embedsearch.training.new_head import standardise_new_head
 from embedsearch.training.photo_lists import read_photos_to_look_at, readable
@@ -107,8 +107,7 @@ class Distiller:
             taught = lessons.photos[self.set.held, 0].astype(np.float32)
             before = self._figures(taught)
             self.tell(f"before: {_said(before)}")
-            saved = (self.out / TRAINING / checkpoints.FILE).is_file()
-            again = distributed.from_main(me.restarts > 0 and saved)
+            again = goes_on_by_itself(me, self.out / TRAINING)
             history = self._train(lessons, taught, resume or again)
             student = self._figures(taught)
             teacher = self._teachers_figures(taught)

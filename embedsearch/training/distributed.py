@@ -244,9 +244,9 @@ def wrap(module: nn.Module, strategy: Strategy = "ddp") -> nn.Module:
     rank's own unless the module uses ``SyncBatchNorm``. A process alone gets a plain replica, and
     so does a pipelined tower, which does its own talking.
     """
-    if _world() == 1 or strategy == "pipeline":
-        return Replica(module)
     replica = Replica(module)
+    if _world() == 1 or strategy == "pipeline":
+        return replica
     with _all_trainable(replica):  # both only exchange what could learn when they were made
         if strategy == "ddp":
             return DistributedDataParallel(replica, find_unused_parameters=True)
@@ -335,7 +335,7 @@ def _agree_on_prefix(store: distributed.Store, rank: int, world: int) -> str:
         store.set(f"taken/{rank}", answer["prefix"])
         return str(answer["prefix"])
     taken: list[str] = []
-    while any(prefix != mine for prefix in taken) or len(taken) < len(others):
+    while taken != [mine] * len(others):
         numbers = [store.get(f"number/{other}").decode() for other in others]
         store.set("answer", json.dumps({"numbers": numbers, "prefix": mine}))
         _wait(until)
@@ -353,6 +353,8 @@ def _wait(until: float) -> None:
 def _check_address() -> None:
     """Whether gloo would tell other machines an address at which they reach this one: that of its
     name, unless it is told an interface. They would wait in vain, and not say for what."""
+    if "GLOO_SOCKET_IFNAME" in os.environ:
+        return
     name = socket.gethostname()
     try:
         address = ip_address(socket.gethostbyname(name))
@@ -362,11 +364,10 @@ def _check_address() -> None:
         if not address.is_loopback:
             return
         found = f"stands for {address}, which other machines cannot reach (see /etc/hosts)"
-    if "GLOO_SOCKET_IFNAME" not in os.environ:
-        raise DataError(
-            f"the name of this machine, {name}, {found}. Say by which network interface the others "
-            "reach it: GLOO_SOCKET_IFNAME=eth0 torchrun ..."
-        )
+    raise DataError(
+        f"the name of this machine, {name}, {found}. Say by which network interface the others "
+        "reach it: GLOO_SOCKET_IFNAME=eth0 torchrun ..."
+    )
 
 
 def _world() -> int:

@@ -15,7 +15,7 @@ from embedsearch.encoders.base import Embeddings
 from embedsearch.encoders.torch_tower import choose_device
 from embedsearch.errors import DataError
 from embedsearch.settings import Device, workers
-from embedsearch.training import balance, checkpoints, distributed, held_out
+from embedsearch.training import balance, distributed, held_out
 from embedsearch.training.adversarial import OF_GRADIENT, Attack
 from embedsearch.training.augment import augmentation
 from embedsearch.training.batches import Batches, Plan
@@ -26,7 +26,7 @@ from embedsearch.training.held_out import SCORE, Eye, Figures
 from embedsearch.training.hints import ask_for_hints
 from embedsearch.training.interpolation import choose, interpolate, parse_share, weights_of
 from embedsearch.training.looks import Looks
-from embedsearch.training.loop import Loop
+from embedsearch.training.loop import Loop, goes_on_by_itself
 from embedsearch.training.memory_format import channels_last
 from embedsearch.training.narrowing import narrow
 from embedsearch.training.new_head import standardise_new_head
@@ -96,8 +96,7 @@ class Run:
             self.tell(f"before: {_said(before)}")
             if self.recipe.model.narrower:
                 self._narrow()
-            saved = (self.out / TRAINING / checkpoints.FILE).is_file()
-            again = distributed.from_main(me.restarts > 0 and saved)
+            again = goes_on_by_itself(me, self.out / TRAINING)
             history = self._train(objective, resume or again)
             share, shares = self._interpolated(before_weights)
             after_embeddings = before_embeddings

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from embedsearch.training import checkpoints, distributed, parted
 from embedsearch.training.checkpoints import Checkpoint, History
+from embedsearch.training.distributed import Ranks
 from embedsearch.training.memory import keep_freed_memory
 from embedsearch.training.recipe import Optimisation
 from embedsearch.training.steps import Group, Precision, RunningMean, make_optimizer, set_rates
@@ -220,6 +221,12 @@ class Loop:
         self._since_best, self._step = saved.since_best, saved.step
         self.history = saved.history
         checkpoints.set_random_state(saved.random)
+
+
+def goes_on_by_itself(me: Ranks, folder: Path) -> bool:
+    """Whether a run resumes without being told to: torchrun started some of its processes anew, and
+    there is a checkpoint. Every rank must call it, and gets what the main one found."""
+    return distributed.from_main(me.restarts > 0 and (folder / checkpoints.FILE).is_file())
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from embedsearch.training.evaluate.detection import Half
 from embedsearch.training.evaluate.segmentation import Confusion
 from embedsearch.training.features import load_pixels
 from embedsearch.training.loop import Loop
+from embedsearch.training.memory_format import channels_last
 from embedsearch.training.recipe_files import to_toml
 from embedsearch.training.segment import samples as sampling
 from embedsearch.training.segment.batches import Batches, Drawer
@@ -123,9 +124,9 @@ class _Run:
         self.device = choose_device(device)
         self._read()
         model = recipe.model
-        self.network = build(
-            model.start, model.decoder, len(self.labels) + 1, dict(model.options)
-        ).to(memory_format=torch.channels_last)
+        self.network = channels_last(
+            build(model.start, model.decoder, len(self.labels) + 1, dict(model.options))
+        )
         freeze(self.network, recipe.freeze)
         self.side = self._side()
 
