@@ -18,12 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from embedsearch.training import distributed, parted
 from embedsearch.training.loop import Loop
+from embedsearch.training.mixing import mix_batch
 from embedsearch.training.recipe import Optimisation
 from embedsearch.training.steps import Group
 from embedsearch.training.towers import ImageTower
@@ -59,6 +61,18 @@ class Contrast(nn.Module):
         return found, {"contrast": found.item()}
 
 
+class Mixed(Contrast):
+    """The same, pictures and what they are told from mixed with those before them."""
+
+    def loss(self, pixels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        rng = np.random.default_rng(0)
+        before = distributed.before(pixels)
+        laid, shares = mix_batch(pixels, torch.eye(8), "cutmix", 1.0, rng, before=before)
+        rows = distributed.gather_with_gradient(self.image(laid))
+        found = cross_entropy(self.log_scale.exp() * rows @ rows.roll(1, 0).T, shares)
+        return found, {"contrast": found.item()}
+
+
 def batches(first: int) -> Iterator[Tensor]:
     """This rank's share of batches of eight that depend on their number alone."""
     for number in range(first, 2**31):
@@ -66,9 +80,11 @@ def batches(first: int) -> Iterator[Tensor]:
         yield torch.stack(list(distributed.share(list(whole))))
 
 
-def gradients(strategy: Any, accumulate: int = 1) -> dict[str, list[float]]:
+def gradients(
+    strategy: Any, accumulate: int = 1, kind: type[Contrast] = Contrast
+) -> dict[str, list[float]]:
     """Of one step, of the whole batch, by the names of the parameters."""
-    module = Contrast()
+    module = kind()
     distributed.place(module, CPU, strategy, pieces=4)
     replica = distributed.wrap(module, strategy)
     for number, batch in zip(range(accumulate), batches(0), strict=False):
@@ -150,6 +166,8 @@ def _everything(out: Path) -> dict[str, Any]:
     told: dict[str, Any] = {
         f"gradients {strategy}": gradients(strategy) for strategy in distributed.STRATEGIES
     }
+    for strategy in distributed.STRATEGIES:
+        told[f"gradients mixed {strategy}"] = gradients(strategy, kind=Mixed)
     told["gradients accumulated"] = gradients("ddp", accumulate=2)
     told["gradients accumulated fsdp"] = gradients("fsdp", accumulate=2)
     for strategy in distributed.STRATEGIES:

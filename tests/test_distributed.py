@@ -68,6 +68,15 @@ def test_gradients_of_two_processes_are_those_of_one_with_twice_the_batch(
     same(two[f"gradients {strategy}"], alone, 1e-6)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_pictures_are_mixed_with_those_before_them_of_other_processes_too(
+    two: dict[str, Any], strategy: str
+) -> None:
+    alone = ranks.gradients("ddp", kind=ranks.Mixed)
+    assert alone["image.head.weight"] != ranks.gradients("ddp")["image.head.weight"]
+    same(two[f"gradients mixed {strategy}"], alone, 1e-6)
+
+
 @pytest.mark.parametrize("strategy", ["", " fsdp"])
 def test_gradients_exchanged_after_the_last_of_two_passes_are_their_sum(
     two: dict[str, Any], strategy: str

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_training import KINDS, draw_classes, small_recipe, write_captions, write_table
+from small_training import (
+    KINDS,
+    SIZE,
+    draw_classes,
+    draw_looks,
+    small_recipe,
+    write_captions,
+    write_table,
+)
 from torch.nn.functional import normalize
 from typer.testing import CliRunner
 
@@ -19,11 +27,13 @@ from embedsearch.encoders import registry
 from embedsearch.encoders.onnx import OnnxEncoder
 from embedsearch.errors import DataError
 from embedsearch.training import distributed, finetune
-from embedsearch.training.batches import Plan
+from embedsearch.training.augment import augmentation
+from embedsearch.training.batches import Batch, Plan
 from embedsearch.training.data import Photo
 from embedsearch.training.distillation import neighbours
 from embedsearch.training.finetune import Run
 from embedsearch.training.interpolation import parse_share
+from embedsearch.training.looks import to_tensor
 from embedsearch.training.objective import Objective
 from embedsearch.training.probe import fit_probe
 from embedsearch.training.recipe import Freeze, Recipe
@@ -354,6 +364,28 @@ def test_batches_mix_captions_and_labels_and_depend_on_their_number_alone() -> N
     assert np.bincount(along, minlength=32)[20:].tolist() == [5] * 12
     assert [plan.places(n).tolist() for n in (7, 3)] == [plan.places(n).tolist() for n in (7, 3)]
     assert plan.places(0).tolist() != plan.places(4).tolist()
+
+
+def test_a_photo_laid_over_another_teaches_no_label_where_it_has_none(tmp_path: Path) -> None:
+    class Told(torch.nn.Module):
+        def forward(self, rows: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+            self.truth = truth
+            return rows.sum()
+
+    looks = draw_looks(tmp_path)
+    mixes = augmentation("5:mixup@1", SIZE).mixes
+    weights = {"cross-entropy": 1.0}
+    objective = Objective(looks.encoder, weights, Recipe().loss, classes=3, mixes=mixes)
+    objective.losses["cross-entropy"] = told = Told()
+    labels = torch.tensor([2, -1, 0])
+    pixels = to_tensor([looks.plain(place) for place in range(3)])
+    order = torch.arange(3)
+    batch = Batch(1, pixels, None, [], order, torch.ones(3), labels, np.zeros(3, np.int64))
+    objective.loss(batch)
+    # The first has the last before it, the last the one without a label.
+    (first, last) = told.truth.tolist()
+    assert first[1] == 0 and 0 < first[2] < 1 and first[0] == pytest.approx(1 - first[2])
+    assert last == pytest.approx([first[2], 0, 0])
 
 
 def test_a_head_that_is_there_is_trained_on_and_not_drawn_anew(desk: Path, trained: Run) -> None:

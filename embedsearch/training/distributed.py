@@ -188,6 +188,15 @@ def gather(rows: Tensor) -> Tensor:
     return torch.cat(gathered)
 
 
+def before(rows: Tensor) -> Tensor:
+    """What is before each of ``rows`` (N, ...) in the batch of all ranks, before its first the last;
+    without gradient. Only one row of each rank travels."""
+    rows = rows.detach()
+    lasts = gather(rows[-1:])
+    nearest = (_rank() - 1) % len(lasts)
+    return torch.cat([lasts[nearest : nearest + 1], rows[:-1]])
+
+
 def mean(value: float) -> float:
     """The mean over the ranks of a number, for figures that are told and decided by."""
     return sum(collect(value)) / _world()

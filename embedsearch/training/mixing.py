@@ -27,25 +27,34 @@ alpha 0.1 to 0.4; Yun et al., "CutMix" (2019), 1."""
 
 
 def mix_batch(
-    pixels: Tensor, targets: Tensor, method: str, alpha: float, generator: np.random.Generator
+    pixels: Tensor,
+    targets: Tensor,
+    method: str,
+    alpha: float,
+    generator: np.random.Generator,
+    *,
+    before: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Mix every picture with the one before it in the batch, the first with the last.
 
     ``pixels`` is float (N, C, H, W), ``targets`` the shares of the classes, float (N, classes):
     one-hot for labels. Returns both mixed, as new tensors. ``method`` is a name in :data:`MIXES`;
     one share, from Beta(alpha, alpha), is drawn for the batch, as torchvision's ``v2.MixUp`` and
-    ``v2.CutMix`` do, whose chance cannot be given a generator.
+    ``v2.CutMix`` do, whose chance cannot be given a generator. Where ``pixels`` are a process's own
+    part of a batch and ``targets`` those of all, ``before`` is the picture before each of
+    ``pixels``.
     """
     if targets.ndim != 2 or not targets.is_floating_point():
         raise ValueError(f"targets must be shares, float (N, classes): {tuple(targets.shape)}")
     share = float(generator.beta(alpha, alpha))
+    before = pixels.roll(1, 0) if before is None else before
     if method == "mixup":
-        mixed = share * pixels + (1 - share) * pixels.roll(1, 0)
+        mixed = share * pixels + (1 - share) * before
     elif method == "cutmix":
         mixed = pixels.clone()
         height, width = pixels.shape[2:]
         top, bottom, left, right = _box(height, width, share, generator)
-        mixed[..., top:bottom, left:right] = pixels.roll(1, 0)[..., top:bottom, left:right]
+        mixed[..., top:bottom, left:right] = before[..., top:bottom, left:right]
         share = 1 - (bottom - top) * (right - left) / (height * width)
     else:
         raise ValueError(f"there is no mix {method!r}; there are {', '.join(MIXES)}")

@@ -186,8 +186,10 @@ class Objective(nn.Module):
         rng = np.random.default_rng([self._seed, 4, batch.step])
         for mix in self._mixes:
             if rng.random() < mix.chance:
-                truth = one_hot(batch.labels.clamp_min(0), self._classes).float()
-                return mix_batch(batch.images, truth, mix.method, mix.alpha, rng)
+                has = (batch.labels >= 0)[:, None]  # what lies over a photo may have no label
+                truth = one_hot(batch.labels.clamp_min(0), self._classes) * has.float()
+                before = distributed.before(batch.images)
+                return mix_batch(batch.images, truth, mix.method, mix.alpha, rng, before=before)
         return batch.images, None
 
     def _attacked(self, images: Tensor, step: int) -> Tensor:
@@ -208,8 +210,6 @@ class Objective(nn.Module):
                 f"{self._mixes[0].method} shares labels, which only cross-entropy and focal can "
                 "take; leave it out of the augmentation, or the other losses"
             )
-        if self._mixes and distributed.ranks().world > 1:
-            raise DataError("mixup and cutmix work in one process only")
         if FEATURES in self.weights and distributed.pipeline() is not None:
             raise DataError("features are not seen in a pipeline; take --strategy ddp or fsdp")
         if self._attack is not None and self._first:
