@@ -167,6 +167,18 @@ def test_from_scratch_nothing_is_left_of_the_weights(specs: dict[str, str]) -> N
     assert [name for name, a, b in kernels if torch.equal(a, b)] == []
 
 
+@pytest.mark.parametrize("spec", ["timm:resnet10t", "torchvision:squeezenet1_1?pool=gem"])
+def test_from_scratch_a_library_s_network_needs_no_weights(
+    spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*told: object) -> None:
+        raise AssertionError("nothing is to be fetched")
+
+    monkeypatch.setattr("socket.getaddrinfo", asked)
+    encoder = load_trainable(spec, size=64, dim=8, scratch=True)
+    assert encoder.dim == 8 and not encoder.image.frozen_norm
+
+
 def test_stages_are_named_in_order_and_found_by_short_names(specs: dict[str, str]) -> None:
     image = load_trainable(specs["mobilenetv2"]).image
     names = [name for name, _ in image.stages]

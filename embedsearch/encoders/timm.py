@@ -29,15 +29,19 @@ _RESIZE: dict[str, ResizeWay] = {"center": "crop", "squash": "squash", "border":
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def load(spec: str, device: Device) -> TorchEncoder:
+def load(spec: str, device: Device, *, weights: bool = True) -> TorchEncoder:
     """Load ``timm:MODEL?pool=...&layer=...`` or ``timm:MODEL@FILE?...``.
 
-    Raises :class:`~embedsearch.errors.EncoderError`.
+    Without ``weights`` they are as drawn, which is where training from scratch begins. Raises
+    :class:`~embedsearch.errors.EncoderError`.
     """
     asked = model_spec.parse(spec, OPTIONS)
     if not timm.is_model(asked.model):
         raise model_spec.unknown_model(asked, timm.list_models(pretrained=True))
-    model = _pretrained(asked) if asked.file is None else _from_file(asked)
+    if not weights:
+        model = _bare(asked)
+    else:
+        model = _pretrained(asked) if asked.file is None else _from_file(asked)
     about = model.pretrained_cfg
     images = PooledMap(
         asked,
@@ -93,11 +97,15 @@ def _pretrained(spec: ModelSpec) -> Any:
 
 def _from_file(spec: ModelSpec) -> Any:
     assert spec.file is not None
-    model = timm.create_model(spec.model, pretrained=False, num_classes=0)
+    model = _bare(spec)
     classifier = model.pretrained_cfg.get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     load_weights(model, spec.file, names)
     return model
+
+
+def _bare(spec: ModelSpec) -> Any:
+    return timm.create_model(spec.model, pretrained=False, num_classes=0)
 
 
 def _preprocessing(spec: ModelSpec, model: Any) -> Preprocessing:

@@ -43,26 +43,27 @@ _AS_TRAINED = {"transform_input": True, "init_weights": False}
 """How the Inception networks were trained; their pretrained weights set it, a checkpoint cannot."""
 
 
-def load(spec: str, device: Device) -> TorchEncoder:
+def load(spec: str, device: Device, *, weights: bool = True) -> TorchEncoder:
     """Load ``torchvision:MODEL?pool=...&layer=...&weights=...`` or ``torchvision:MODEL@FILE?...``.
 
-    ``weights`` is the name of one of the model's weights, such as ``IMAGENET1K_V1``; its
-    preprocessing holds for a checkpoint too. Raises :class:`~embedsearch.errors.EncoderError`.
+    In ``spec``, ``weights`` is the name of one of the model's weights, such as ``IMAGENET1K_V1``;
+    its preprocessing holds for a checkpoint too. Without ``weights`` they are as drawn, which is
+    where training from scratch begins. Raises :class:`~embedsearch.errors.EncoderError`.
     """
     asked = model_spec.parse(spec, OPTIONS)
     known = models.list_models(module=torchvision.models)
     if asked.model not in known:
         raise model_spec.unknown_model(asked, known)
-    weights = _weights(asked)
+    trained = _weights(asked)
     inception = asked.model in ("googlenet", "inception_v3")
     model = models.get_model(asked.model, weights=None, **(_AS_TRAINED if inception else {}))
     for name in _CLASSIFIERS:
         if getattr(model, name, None) is not None:
             setattr(model, name, nn.Identity())
-    if asked.file is None:
-        _download(asked, model, weights)
-    else:
+    if weights and asked.file is not None:
         load_weights(model, asked.file, _CLASSIFIERS)
+    elif weights:
+        _download(asked, model, trained)
     last = next((name for name in _LAST_MAPS if hasattr(model, name)), None)
     images = PooledMap(asked, model, model, last)
     return TorchEncoder(
@@ -71,7 +72,7 @@ def load(spec: str, device: Device) -> TorchEncoder:
             name=asked.model,
             model=model,
             images=images,
-            preprocessing=_preprocessing(weights),
+            preprocessing=_preprocessing(trained),
             pooling=images.pooling,
             licence="see where the weights are from",
             description=f"torchvision {asked.model}",

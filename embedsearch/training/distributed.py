@@ -189,8 +189,8 @@ def gather(rows: Tensor) -> Tensor:
 
 
 def before(rows: Tensor) -> Tensor:
-    """What is before each of ``rows`` (N, ...) in the batch of all ranks, before its first the last;
-    without gradient. Only one row of each rank travels."""
+    """What is before each of ``rows`` (N, ...) in the batch of all ranks, and the last of it before
+    the first. Without gradient; only one row of each rank travels."""
     rows = rows.detach()
     lasts = gather(rows[-1:])
     nearest = (_rank() - 1) % len(lasts)

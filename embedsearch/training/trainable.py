@@ -99,12 +99,13 @@ def load_trainable(
     the mean of the weights of such (:mod:`~embedsearch.training.soup`). ``pool`` replaces its
     pooling. ``dim`` puts a new linear head of so many dimensions behind the pooling; 0 takes the
     head away. ``text`` is a model2vec folder to start a text tower from, with ``hidden`` units.
-    ``size`` is another input side. ``scratch`` forgets the weights of the image network.
-    ``without`` names stages to leave out (:mod:`~embedsearch.training.shortening`).
+    ``size`` is another input side. ``scratch`` forgets the weights of the image network, of which
+    ``timm:MODEL`` and ``torchvision:MODEL`` then need none. ``without`` names stages to leave out
+    (:mod:`~embedsearch.training.shortening`).
 
     Raises :class:`~embedsearch.errors.EncoderError` and :class:`~embedsearch.errors.DataError`.
     """
-    encoder = _load(spec)
+    encoder = _load(spec, scratch)
     about = encoder.about
     if size is not None:
         about = replace(about, size=size)
@@ -198,7 +199,7 @@ def copied(encoder: TrainableEncoder) -> TrainableEncoder:
     return copy.deepcopy(encoder)
 
 
-def _load(spec: str) -> TrainableEncoder:
+def _load(spec: str, scratch: bool = False) -> TrainableEncoder:
     family, at, file = spec.partition("@")
     if family == MOBILENETV2 and at:
         about = mobilenetv2_architecture()
@@ -206,7 +207,7 @@ def _load(spec: str) -> TrainableEncoder:
         return TrainableEncoder(about, _tower(about, network, "forward"), None)
     prefix = spec.partition(":")[0]
     if prefix in {known.prefix for known in registry.FAMILIES} and ":" in spec:
-        return _of_library(prefix, spec)
+        return _of_library(prefix, spec, scratch)
     from embedsearch.training.trained_folder import read_trained
 
     tree = registry.taken_apart(spec)
@@ -225,15 +226,17 @@ def _load(spec: str) -> TrainableEncoder:
     return read_trained(folder)
 
 
-def _of_library(prefix: str, spec: str) -> TrainableEncoder:
-    """A model that a library loads, as ``encoders/`` does."""
+def _of_library(prefix: str, spec: str, scratch: bool) -> TrainableEncoder:
+    """A model that a library loads, as ``encoders/`` does; from ``scratch`` without weights, but
+    for open_clip's, whose text tower needs its own."""
     module = import_module(f"embedsearch.encoders.{prefix}")
     options = getattr(module, "OPTIONS", ())
     asked = model_spec.parse(spec, options)
     if "layer" in asked.options:
         raise EncoderError(f"{spec}: a network is trained whole; leave ?layer= out.")
     pool = asked.options.get("pool", "avg")
-    towers = module.load(spec, "cpu").towers
+    told = {"weights": False} if scratch and prefix != "openclip" else {}
+    towers = module.load(spec, "cpu", **told).towers
     last = towers.images.release() if hasattr(towers.images, "release") else None
     if getattr(towers.model, "output_fmt", "NCHW") == "NHWC":
         raise EncoderError(
