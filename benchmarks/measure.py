@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parent / "results"
 EMBEDSEARCH = str(Path(sys.executable).with_name("embedsearch"))
 LIBRARIES = (
     *("numpy", "pillow", "onnxruntime", "faiss-gpu", "faiss-cpu", "typer", "tokenizers"),
-    *("openTSNE", "umap-learn", "scikit-learn"),
+    *("openTSNE", "umap-learn", "scikit-learn", "torch", "timm"),
 )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 
@@ -49,3 +50,39 @@ def test_other_convolutions_are_channels_last_and_all_give_what_they_gave() -> N
 def test_what_is_safe_is_left_alone(layer: nn.Conv2d) -> None:
     channels_last(layer)
     assert not layer._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(8, 8, 3, 2, 1, groups=8),
+        nn.Conv2d(8, 16, 3, 2, 1, groups=8),
+        nn.Conv2d(8, 8, 7, 1, 3, groups=8),
+    ],
+)
+def test_a_depthwise_convolution_that_is_slow_in_bf16_is_computed_in_float32(
+    layer: nn.Conv2d,
+) -> None:
+    torch.manual_seed(0)
+    values = torch.randn(2, 8, 9, 9)
+    expected = layer(values)
+    names = layer.state_dict().keys()
+    copied = copy.deepcopy(channels_last(layer))
+    assert copied.state_dict().keys() == names
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        given = copied(values)
+    assert given.dtype == torch.bfloat16
+    torch.testing.assert_close(given, expected.bfloat16())
+    given.float().sum().backward()
+    (exact,) = torch.autograd.grad(layer(values).sum(), layer.weight)
+    assert copied.weight.grad is not None
+    torch.testing.assert_close(copied.weight.grad, exact)
+    torch.testing.assert_close(copied(values), expected)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Conv2d(8, 8, 3, 1, 1, groups=8), nn.Conv2d(8, 8, 3, 2, 1, groups=2), nn.Conv2d(8, 8, 3, 2)],
+)
+def test_other_convolutions_are_computed_in_bf16(layer: nn.Conv2d) -> None:
+    assert type(channels_last(layer)) is nn.Conv2d
