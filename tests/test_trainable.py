@@ -179,6 +179,12 @@ def test_from_scratch_a_library_s_network_needs_no_weights(
     assert encoder.dim == 8 and not encoder.image.frozen_norm
 
 
+def test_a_network_that_changes_its_pixels_first_is_refused_whatever_its_weights_are() -> None:
+    # What it gives with weights drawn at random is next to nothing, as is the difference.
+    with pytest.raises(EncoderError, match="its parts do not follow one another"):
+        load_trainable("torchvision:googlenet", scratch=True)
+
+
 def test_stages_are_named_in_order_and_found_by_short_names(specs: dict[str, str]) -> None:
     image = load_trainable(specs["mobilenetv2"]).image
     names = [name for name, _ in image.stages]

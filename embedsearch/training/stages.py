@@ -78,9 +78,9 @@ def _is_sequence(
             values = noise
             for _, part in stages:
                 values = part(values)
-        return values.shape == expected.shape and bool(
-            torch.allclose(values, expected, atol=_AGREE, rtol=_AGREE)
-        )
+        # As a share of the largest: what weights drawn at random give may be next to nothing.
+        off = _AGREE * expected.abs().max()
+        return values.shape == expected.shape and bool(((values - expected).abs() <= off).all())
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
         return False  # these parts do not follow one another
     finally:
