@@ -39,7 +39,7 @@ def load(spec: str, device: Device, *, weights: bool = True) -> TorchEncoder:
     if not timm.is_model(asked.model):
         raise model_spec.unknown_model(asked, timm.list_models(pretrained=True))
     if not weights:
-        model = _bare(asked)
+        model = bare(asked.model)
     else:
         model = _pretrained(asked) if asked.file is None else _from_file(asked)
     about = model.pretrained_cfg
@@ -63,6 +63,11 @@ def load(spec: str, device: Device, *, weights: bool = True) -> TorchEncoder:
         ),
         device,
     )
+
+
+def bare(name: str) -> Any:
+    """The network of that name without a classifier, its weights as drawn."""
+    return timm.create_model(name, pretrained=False, num_classes=0)
 
 
 def cached(repositories: Collection[str]) -> list[str]:
@@ -97,15 +102,11 @@ def _pretrained(spec: ModelSpec) -> Any:
 
 def _from_file(spec: ModelSpec) -> Any:
     assert spec.file is not None
-    model = _bare(spec)
+    model = bare(spec.model)
     classifier = model.pretrained_cfg.get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     load_weights(model, spec.file, names)
     return model
-
-
-def _bare(spec: ModelSpec) -> Any:
-    return timm.create_model(spec.model, pretrained=False, num_classes=0)
 
 
 def _preprocessing(spec: ModelSpec, model: Any) -> Preprocessing:

@@ -55,11 +55,7 @@ def load(spec: str, device: Device, *, weights: bool = True) -> TorchEncoder:
     if asked.model not in known:
         raise model_spec.unknown_model(asked, known)
     trained = _weights(asked)
-    inception = asked.model in ("googlenet", "inception_v3")
-    model = models.get_model(asked.model, weights=None, **(_AS_TRAINED if inception else {}))
-    for name in _CLASSIFIERS:
-        if getattr(model, name, None) is not None:
-            setattr(model, name, nn.Identity())
+    model = bare(asked.model)
     if weights and asked.file is not None:
         load_weights(model, asked.file, _CLASSIFIERS)
     elif weights:
@@ -79,6 +75,16 @@ def load(spec: str, device: Device, *, weights: bool = True) -> TorchEncoder:
         ),
         device,
     )
+
+
+def bare(name: str) -> nn.Module:
+    """The network of that name without a classifier, its weights as drawn."""
+    inception = name in ("googlenet", "inception_v3")
+    model: nn.Module = models.get_model(name, weights=None, **(_AS_TRAINED if inception else {}))
+    for part in _CLASSIFIERS:
+        if getattr(model, part, None) is not None:
+            setattr(model, part, nn.Identity())
+    return model
 
 
 def cached(repositories: Collection[str]) -> list[str]:

@@ -16,8 +16,8 @@ _BLOCK = 16
 class Float32Depthwise(nn.Conv2d):
     """A convolution of each channel by itself, in float32 where a CPU computes with bf16.
 
-    Where it is strided or larger than 3x3, oneDNN's gradient in bf16 is 3 to 24 times as slow as in
-    float32 (``benchmarks/training_steps.py``); four of them took a quarter of MobileNetV2's.
+    Where it is strided or larger than 3x3, oneDNN's gradient in bf16 took 3 to 24 times as long as
+    in float32, layer by layer. ``benchmarks/training_steps.py`` has what that is of a whole step.
     """
 
     def forward(self, values: Tensor) -> Tensor:

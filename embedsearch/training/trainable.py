@@ -274,17 +274,13 @@ def _bare(about: Architecture) -> tuple[nn.Module, str]:
     if about.kind == FOLDED:
         return FoldedMobileNetV2(MobileNetV2(about.expanded)), "forward"
     if about.kind == "timm":
-        import timm
+        from embedsearch.encoders import timm
 
-        return timm.create_model(about.model, pretrained=False, num_classes=0), "forward_features"
+        return timm.bare(about.model), "forward_features"
     if about.kind == "torchvision":
-        from torchvision import models
+        from embedsearch.encoders import torchvision
 
-        network = models.get_model(about.model, weights=None)
-        for name in ("classifier", "fc", "head", "heads", "aux1", "aux2", "AuxLogits"):
-            if getattr(network, name, None) is not None:
-                setattr(network, name, nn.Identity())
-        return network, "forward"
+        return torchvision.bare(about.model), "forward"
     if about.kind == "openclip":
         import open_clip
 
