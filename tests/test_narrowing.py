@@ -57,12 +57,11 @@ def embed(encoder: TrainableEncoder, pixels: Tensor) -> Tensor:
 
 def make_copies(block: InvertedResidual, count: int) -> None:
     """Let the last ``count`` channels inside a block be copies of the first."""
-    place = slice(block.expanded - count, block.expanded)
     with torch.no_grad():
         for unit in (block.layers[0], block.layers[1]):
             for values in [*unit.parameters(), *unit.buffers()]:
                 if values.ndim:
-                    values[place] = values[:count]
+                    values[-count:] = values[:count]
 
 
 def test_copies_of_other_channels_go_first_and_nothing_is_lost(weights: str) -> None:
@@ -77,6 +76,27 @@ def test_copies_of_other_channels_go_first_and_nothing_is_lost(weights: str) -> 
     assert 0.003 < saved < 0.005
     other = parts_of_photos(8, 9)
     assert torch.allclose(embed(encoder, other), embed(whole, other), atol=1e-3)
+
+
+def ignore_channels(encoder: TrainableEncoder, count: int) -> None:
+    """Let the first block make nothing of the last ``count`` channels of the first convolution."""
+    with torch.no_grad():
+        blocks(encoder)[0].layers[0][0].weight[:, -count:] = 0
+
+
+def test_the_first_convolution_may_lose_channels_as_well(weights: str, tmp_path: Path) -> None:
+    encoder, whole = (load_trainable(weights, size=SIDE) for _ in range(2))
+    for one in (encoder, whole):
+        ignore_channels(one, STEP)
+    narrow(encoder, [parts_of_photos(32, 0)], 1e-6)
+    assert encoder.about.stem == 32 - STEP
+    assert encoder.about.expanded == USUAL
+    other = parts_of_photos(8, 9)
+    expected = embed(whole, other)
+    assert torch.allclose(embed(encoder, other), expected, atol=1e-5)
+    # As many channels enter the first block as leave it, and still it does not add its input.
+    write_trained(encoder, tmp_path / "one", description="a test")
+    assert torch.allclose(embed(read_trained(tmp_path / "one"), other), expected, atol=1e-5)
 
 
 def test_what_is_left_stands_in_for_what_went() -> None:
@@ -112,6 +132,8 @@ def test_a_narrower_network_is_written_and_trained_on(
     assert again.about == encoder.about
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
+    pixels = parts_of_photos(4, 1)
+    assert torch.equal(embed(again, pixels), embed(encoder, pixels))
     # And made narrower once more.
     told = again.about.expanded
     narrow(again, [parts_of_photos(16, 0)], 0.05)
@@ -120,6 +142,7 @@ def test_a_narrower_network_is_written_and_trained_on(
 
 def test_of_a_narrower_network_the_onnx_file_alone_is_enough(tmp_path: Path) -> None:
     encoder = load_trainable("mini", size=SIDE, without=["5"])
+    ignore_channels(encoder, STEP)
     narrow(encoder, [parts_of_photos(16, 0)], 0.1)
     write_trained(encoder, tmp_path / "one", description="a test")
     pictures = list(parts_of_photos(4, 2).numpy())
@@ -127,6 +150,7 @@ def test_of_a_narrower_network_the_onnx_file_alone_is_enough(tmp_path: Path) -> 
     shutil.rmtree(tmp_path / "one" / "training")
     again = read_trained(tmp_path / "one")
     assert again.about.expanded == encoder.about.expanded
+    assert again.about.stem == encoder.about.stem == 32 - STEP
     assert again.about.without == encoder.about.without
     write_trained(again, tmp_path / "two", description="a test")
     found = OnnxEncoder(tmp_path / "two", spec="two").encode_images(pictures)

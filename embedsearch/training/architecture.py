@@ -43,6 +43,8 @@ class Architecture:
     """Stages that are left out of the network."""
     expanded: tuple[int, ...] = ()
     """Of a MobileNetV2 that was made narrower: channels inside each block, 0 for the usual."""
+    stem: int = 0
+    """And those that enter the first block, 0 for the usual."""
 
     @property
     def name(self) -> str:

@@ -20,7 +20,7 @@ from embedsearch.encoders.onnx import IMAGE
 from embedsearch.errors import DataError
 from embedsearch.training.architecture import folded_architecture
 from embedsearch.training.folding import GREY, FoldedMobileNetV2
-from embedsearch.training.mobilenetv2 import FEATURES, MobileNetV2, take_for
+from embedsearch.training.mobilenetv2 import FEATURES, STEM, MobileNetV2, take_for
 from embedsearch.training.pooling import Pool
 from embedsearch.training.quantize.entry import entry_affine
 from embedsearch.training.quantize.graph import Graph, prepare
@@ -54,8 +54,8 @@ def read_onnx_only(about: EncoderFolder) -> TrainableEncoder:
         raise DataError(f"{path}: cannot be read as ONNX ({error})") from error
     graph = Graph(model)
     nodes = [node for node in graph.nodes if node.op_type == "Conv"]
-    without, expanded = _blocks(graph, nodes, path)
-    network = FoldedMobileNetV2(MobileNetV2(expanded))
+    without, expanded, stem = _parts(graph, nodes, path)
+    network = FoldedMobileNetV2(MobileNetV2(expanded, stem))
     stages = mobilenetv2_stages(network.network)
     image = ImageTower(network, stages, Pool("avg"), nn.Identity(), sequential=True)
     leave_out(image, without, about.input_size)
@@ -74,22 +74,25 @@ def read_onnx_only(about: EncoderFolder) -> TrainableEncoder:
         hidden=tower.head.hidden.out_features if tower is not None else 512,
         without=tuple(without),
         expanded=expanded,
+        stem=stem,
     )
     return TrainableEncoder(architecture, image, tower)
 
 
-def _blocks(
+def _parts(
     graph: Graph, nodes: Sequence[NodeProto], path: Path
-) -> tuple[list[str], tuple[int, ...]]:
-    """The blocks that lack, and the channels inside each where some are narrower: a block is three
-    convolutions, between the first and the last."""
+) -> tuple[list[str], tuple[int, ...], int]:
+    """The blocks that lack, the channels inside each where some are narrower, and those that enter
+    the first where they are fewer: a block is three convolutions, between the first and the last.
+    """
     weights = [_real(graph, node.input[1]) for node in nodes]
     outputs = [0 if weight is None else len(weight) for weight in weights]
     blocks = [(outputs[place], outputs[place + 2]) for place in range(1, len(nodes) - 3, 3)]
     found = take_for(blocks) if len(nodes) % 3 == 2 else None
     if found is None:
         raise DataError(f"{path}: has {len(nodes)} convolutions. {_OTHER}")
-    return found
+    lacking, expanded = found
+    return lacking, expanded, outputs[0] if outputs[0] != STEM else 0
 
 
 def read_bag_text(folder: Path, dim: int) -> BagText:

@@ -26,8 +26,8 @@ STD = (0.229, 0.224, 0.225)
 FEATURES = 1280
 """Channels of the last feature map."""
 
-_STEM = 32
-"""Channels that enter the first block."""
+STEM = 32
+"""Channels that enter the first block, as a rule."""
 
 # (expanded channels, output channels, stride) of the 17 blocks.
 _BLOCKS = (
@@ -74,16 +74,18 @@ class ConvNorm(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """Expand (1x1), filter each channel (3x3), project (1x1, linear); add the input if it fits."""
+    """Expand (1x1), filter each channel (3x3), project (1x1, linear); ``adds`` its input or not."""
 
-    def __init__(self, inputs: int, expanded: int, outputs: int, stride: int) -> None:
+    def __init__(
+        self, inputs: int, expanded: int, outputs: int, stride: int, *, adds: bool
+    ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             ConvNorm(inputs, expanded, 1, relu=True),
             ConvNorm(expanded, expanded, 3, stride, groups=expanded, relu=True),
             ConvNorm(expanded, outputs, 1, relu=False),
         )
-        self.residual = stride == 1 and inputs == outputs
+        self.residual = adds
 
     @property
     def expanded(self) -> int:
@@ -98,17 +100,19 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """Normalised pixels (N, 3, H, W) to feature maps (N, 1280, H/32, W/32), all at least 0."""
 
-    def __init__(self, expanded: Sequence[int] = ()) -> None:
+    def __init__(self, expanded: Sequence[int] = (), stem: int = 0) -> None:
         """``expanded`` are the channels inside each of the 17 blocks, 0 for the usual number; where
-        it is empty, all have that."""
+        it is empty, all have that. ``stem`` are those that enter the first block, 0 for 32."""
         super().__init__()
-        self.stem = ConvNorm(3, _STEM, 3, stride=2, relu=True)
+        inputs = stem or STEM
+        self.stem = ConvNorm(3, inputs, 3, stride=2, relu=True)
         blocks = []
-        inputs = _STEM
         narrowed = expanded or [0] * len(_BLOCKS)
+        before = STEM  # as a rule: a narrower stem does not let the first block add its input
         for inside, (usual, outputs, stride) in zip(narrowed, _BLOCKS, strict=True):
-            blocks.append(InvertedResidual(inputs, inside or usual, outputs, stride))
-            inputs = outputs
+            adds = stride == 1 and before == outputs
+            blocks.append(InvertedResidual(inputs, inside or usual, outputs, stride, adds=adds))
+            inputs = before = outputs
         self.blocks = nn.Sequential(*blocks)
         self.last = ConvNorm(inputs, FEATURES, 1, relu=True)
 
@@ -137,7 +141,7 @@ def take_for(blocks: Sequence[tuple[int, int]]) -> tuple[list[str], tuple[int, .
     """
     lacking: list[str] = []
     inside: list[int] = []
-    rest, inputs = list(blocks), _STEM
+    rest, inputs = list(blocks), STEM
     for number, (usual, outputs, stride) in enumerate(_BLOCKS):
         if rest and rest[0][1] == outputs and rest[0][0] <= usual:
             inside.append(rest.pop(0)[0])

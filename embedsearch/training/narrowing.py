@@ -1,13 +1,14 @@
-"""Making a trained MobileNetV2 narrower before it is trained further: channels inside its blocks
-are left out, those that the others can best stand in for.
+"""Making a trained MobileNetV2 narrower before it is trained further: channels inside its blocks,
+and of its first convolution, are left out, those that the others can best stand in for.
 
 Which these are, and what the others then have to give, follows from how the channels go together
-over photos. A block's last convolution is a linear layer on its filtered channels. One of its
-inputs after another is taken away, each time the one without which its output changes least, all
-weights being fitted anew to the output as it was by least squares (Hassibi and Stork, "Second Order
-Derivatives for Network Pruning: Optimal Brain Surgeon", 1993, equation 5, for whole channels; He et
-al., "Channel Pruning for Accelerating Very Deep Neural Networks", 2017, for convolutions). Between
-the blocks all channels stay.
+over photos. A block's last convolution is a linear layer on its filtered channels, as the first
+block's expansion is one on those of the first convolution. One of its inputs after another is taken
+away, each time the one without which its output changes least, all weights being fitted anew to the
+output as it was by least squares (Hassibi and Stork, "Second Order Derivatives for Network Pruning:
+Optimal Brain Surgeon", 1993, equation 5, for whole channels; He et al., "Channel Pruning for
+Accelerating Very Deep Neural Networks", 2017, for convolutions). Between the blocks all channels
+stay.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from embedsearch.errors import DataError
 from embedsearch.training.folding import convolution
-from embedsearch.training.mobilenetv2 import ConvNorm, InvertedResidual
+from embedsearch.training.mobilenetv2 import STEM, ConvNorm, InvertedResidual
 from embedsearch.training.trainable import TrainableEncoder
 
 STEP = 16
@@ -41,26 +42,54 @@ def narrow(encoder: TrainableEncoder, pictures: Iterable[Tensor], share: float) 
     ``share`` or a little more. Raises :class:`~embedsearch.errors.DataError` for a network that is
     no MobileNetV2 of :mod:`~embedsearch.training.mobilenetv2`, and for a share that cannot be had.
     """
-    blocks = [stage for _, stage in encoder.image.stages if isinstance(stage, InvertedResidual)]
-    if not blocks:
+    groups = _groups(encoder)
+    if not groups:
         raise DataError(f"{encoder.about.model}: only a MobileNetV2 as mini's can be made narrower")
     if not 0 < share < 1:
         raise DataError(f"what is left out is a share between 0 and 1, not {share:g}")
-    seen, total = _look(encoder, blocks, pictures)
-    orders = [_order(block, known) for block, known in zip(blocks, seen, strict=True)]
+    seen, total = _look(encoder, groups, pictures)
+    orders = [_order(group, known) for group, known in zip(groups, seen, strict=True)]
     gone, saved = _choose(seen, orders, share * total)
-    for block, known, order, count in zip(blocks, seen, orders, gone, strict=True):
+    for group, known, order, count in zip(groups, seen, orders, gone, strict=True):
         if count:
-            _leave_out(block, known, [channel for channel, _ in order[:count]])
+            _leave_out(group, known, [channel for channel, _ in order[:count]])
     whole = [stage for name, stage in encoder.image.stages if name.startswith("blocks.")]
     told = tuple(b.expanded if isinstance(b, InvertedResidual) else 0 for b in whole)
-    encoder.about = replace(encoder.about, expanded=told)
+    stem = groups[0].width
+    encoder.about = replace(encoder.about, expanded=told, stem=0 if stem == STEM else stem)
     return saved / total
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Channels of which some can go: what makes them, and the linear layer that adds them up."""
+
+    makers: Sequence[ConvNorm]
+    """One after another; behind the first each filters every channel by itself."""
+    adder: ConvNorm
+    given: nn.Module
+    """What gives the sum, with all that is added to it."""
+
+    @property
+    def width(self) -> int:
+        return int(convolution(self.adder).in_channels)
+
+
+def _groups(encoder: TrainableEncoder) -> list[_Group]:
+    """That of the stem, then one for each block; none where it is no MobileNetV2 as mini's."""
+    stages = [stage for _, stage in encoder.image.stages]
+    blocks = [stage for stage in stages if isinstance(stage, InvertedResidual)]
+    if not blocks:
+        return []
+    units = [[cast(ConvNorm, unit) for unit in block.layers] for block in blocks]
+    first = units[0][0]
+    inside = [_Group(u[:2], u[2], block) for u, block in zip(units, blocks, strict=True)]
+    return [_Group([cast(ConvNorm, stages[0])], first, first[1]), *inside]
 
 
 @dataclass
 class _Seen:
-    """What the filtered channels of a block do over photos. Sums until all is seen."""
+    """What the channels of a group do over photos. Sums until all is seen."""
 
     rows: int = 0
     mean: Tensor = field(default_factory=lambda: torch.zeros(()))
@@ -68,13 +97,13 @@ class _Seen:
     together: Tensor = field(default_factory=lambda: torch.zeros(()))
     """float64 (channels, channels): their covariance."""
     spread: float = 0.0
-    """Variance of what the block gives, summed over its channels; a mean over batches."""
+    """Variance of what they are added up to, summed over its channels; a mean over batches."""
     cost: int = 0
     """Multiplications that a channel takes."""
 
-    def add(self, filtered: Tensor, given: Tensor, places: Tensor) -> None:
-        """Maps of some photos: before the last convolution, and what the block gives."""
-        values = filtered.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1).double().cpu()
+    def add(self, channels: Tensor, given: Tensor, places: Tensor) -> None:
+        """Maps of some photos: the group's channels, and what they are added up to."""
+        values = channels.flatten(2)[:, :, places].transpose(1, 2).flatten(0, 1).double().cpu()
         self.rows += len(values)
         self.mean = self.mean + values.sum(0)
         self.together = self.together + values.T @ values
@@ -89,42 +118,46 @@ class _Seen:
 
 
 def _look(
-    encoder: TrainableEncoder, blocks: Sequence[InvertedResidual], pictures: Iterable[Tensor]
+    encoder: TrainableEncoder, groups: Sequence[_Group], pictures: Iterable[Tensor]
 ) -> tuple[list[_Seen], int]:
-    """What each block does over ``pictures``, and the multiplications of all the network."""
+    """What each group does over ``pictures``, and the multiplications of all the network."""
     image, device = encoder.image, next(encoder.image.parameters()).device
-    seen = [_Seen() for _ in blocks]
+    seen = [_Seen() for _ in groups]
     draw = torch.Generator().manual_seed(0)
     batches, training = 0, image.training
     image.eval()
-    with torch.no_grad(), _watched(image.network) as maps:
+    with torch.no_grad(), _watched(image.network, groups) as maps:
         for pixels in pictures:
             image.maps(encoder.normalised(pixels.to(device)))
             batches += 1
-            for block, known in zip(blocks, seen, strict=True):
-                filtered, _ = maps[convolution(block.layers[2])]
-                positions = torch.randperm(filtered[0, 0].numel(), generator=draw)[:_POSITIONS]
-                known.add(filtered, maps[block][1], positions.to(device))
+            for group, known in zip(groups, seen, strict=True):
+                channels, _ = maps[convolution(group.adder)]
+                positions = torch.randperm(channels[0, 0].numel(), generator=draw)[:_POSITIONS]
+                known.add(channels, maps[group.given][1], positions.to(device))
         if not batches:
             raise DataError("there is no photo on which to see what can be left out")
         costs = {part: _multiplications(part, given) for part, (_, given) in maps.items()}
     image.train(training)
-    for block, known in zip(blocks, seen, strict=True):
+    for group, known in zip(groups, seen, strict=True):
         known.finish(batches)
-        layers = [convolution(unit) for unit in block.layers]
-        known.cost = sum(costs[layer] for layer in layers) // block.expanded
+        layers = [convolution(unit) for unit in (*group.makers, group.adder)]
+        known.cost = sum(costs[layer] for layer in layers) // group.width
     return seen, sum(costs.values())
 
 
 @contextmanager
-def _watched(network: nn.Module) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
-    """Within it, what every convolution and block of ``network`` last took and gave."""
+def _watched(
+    network: nn.Module, groups: Sequence[_Group]
+) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
+    """Within it, what every convolution of ``network``, and what gives the sums, last took and
+    gave."""
     maps: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def keep(part: nn.Module, taken: Any, given: Tensor) -> None:
         maps[part] = (taken[0], given)
 
-    parts = [p for p in network.modules() if isinstance(p, nn.Conv2d | InvertedResidual)]
+    parts = [part for part in network.modules() if isinstance(part, nn.Conv2d)]
+    parts += [group.given for group in groups]
     hooks = [part.register_forward_hook(keep) for part in parts]
     try:
         yield maps
@@ -140,13 +173,12 @@ def _multiplications(part: nn.Module, given: Tensor) -> int:
     return int(part.weight.numel() * given.shape[2] * given.shape[3])
 
 
-def _order(block: InvertedResidual, known: _Seen) -> list[tuple[int, float]]:
-    """The channels of a block in the order in which they can go, and with each how far the block's
-    output is off once it and those before it are gone: squared, as a share of its variance."""
-    last = cast(ConvNorm, block.layers[2])
-    weight = _matrix(last)
-    if isinstance(last[1], nn.BatchNorm2d):
-        weight = weight * (last[1].weight / (last[1].running_var + last[1].eps).sqrt())[:, None]
+def _order(group: _Group, known: _Seen) -> list[tuple[int, float]]:
+    """The channels of a group in the order in which they can go, and with each how far their sum
+    is off once it and those before it are gone: squared, as a share of its variance."""
+    weight, norm = _matrix(group.adder), group.adder[1]
+    if isinstance(norm, nn.BatchNorm2d):
+        weight = weight * (norm.weight / (norm.running_var + norm.eps).sqrt())[:, None]
     weight = weight.detach().double().cpu().clone()
     inverse = torch.linalg.inv(known.together)
     stays = torch.ones(len(inverse), dtype=torch.bool)
@@ -167,8 +199,8 @@ def _order(block: InvertedResidual, known: _Seen) -> list[tuple[int, float]]:
 def _choose(
     seen: Sequence[_Seen], orders: Sequence[list[tuple[int, float]]], wanted: float
 ) -> tuple[list[int], int]:
-    """How many channels of each block go, and the multiplications that this saves: always those
-    next by which the outputs are off least for what they save."""
+    """How many channels of each group go, and the multiplications that this saves: always those
+    next by which the sums are off least for what they save."""
     gone, saved = [0] * len(seen), 0
     while saved < wanted:
         prices = []
@@ -189,11 +221,10 @@ def _choose(
     return gone, saved
 
 
-def _leave_out(block: InvertedResidual, known: _Seen, channels: Sequence[int]) -> None:
-    """Take ``channels`` out of a block; the others give its output as nearly as they can."""
-    expand, filtering, last = (cast(ConvNorm, unit) for unit in block.layers)
-    gone = set(channels)
-    rest = torch.tensor([c for c in range(block.expanded) if c not in gone])
+def _leave_out(group: _Group, known: _Seen, channels: Sequence[int]) -> None:
+    """Take ``channels`` out of a group; the others give their sum as nearly as they can."""
+    last, gone = group.adder, set(channels)
+    rest = torch.tensor([c for c in range(group.width) if c not in gone])
     weight = _matrix(last).detach().double().cpu()
     within = known.together[rest][:, rest]
     fitted = torch.linalg.solve(within, known.together[rest] @ weight.T).T
@@ -205,9 +236,10 @@ def _leave_out(block: InvertedResidual, known: _Seen, channels: Sequence[int]) -
             last[1].running_mean -= shift.to(place)
         else:
             cast(Tensor, last[0].bias).add_(shift.to(place))
-    _keep(expand, rest.to(place))
-    _keep(filtering, rest.to(place))
-    filtering[0].groups = filtering[0].in_channels = len(rest)
+    for unit in group.makers:
+        _keep(unit, rest.to(place))
+    for unit in group.makers[1:]:
+        unit[0].groups = unit[0].in_channels = len(rest)
     last[0].weight = nn.Parameter(fitted.float().to(place)[:, :, None, None])
     last[0].in_channels = len(rest)
 

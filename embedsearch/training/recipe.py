@@ -36,8 +36,8 @@ class Model:
     without: tuple[str, ...] = ()
     """Stages to leave out, such as block 8. They must give maps of the shape that they take."""
     narrower: float = 0.0
-    """Share of the multiplications to leave out, with channels inside the blocks of a MobileNetV2.
-    A run of ``finetune`` by itself, of no epochs."""
+    """Share of the multiplications to leave out, with channels inside the blocks of a MobileNetV2
+    and of its first convolution. A run of ``finetune`` by itself, of no epochs."""
     norm: str = "frozen"
     """frozen: BatchNorm keeps its statistics; batch: it learns them anew."""
 

@@ -270,9 +270,9 @@ def _of_library(prefix: str, spec: str, scratch: bool) -> TrainableEncoder:
 def _bare(about: Architecture) -> tuple[nn.Module, str]:
     """A network without trained weights, and the method that gives its maps."""
     if about.kind == MOBILENETV2:
-        return MobileNetV2(about.expanded), "forward"
+        return MobileNetV2(about.expanded, about.stem), "forward"
     if about.kind == FOLDED:
-        return FoldedMobileNetV2(MobileNetV2(about.expanded)), "forward"
+        return FoldedMobileNetV2(MobileNetV2(about.expanded, about.stem)), "forward"
     if about.kind == "timm":
         from embedsearch.encoders import timm
 
