@@ -8,13 +8,10 @@ bytes, uint8 (1, size, size, 3), as quantised models do.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedsearch.encoders.base import Embeddings, Pixels
 from embedsearch.encoders.folder import (
@@ -27,14 +24,10 @@ from embedsearch.encoders.folder import (
 from embedsearch.encoders.preprocess import to_square
 from embedsearch.encoders.registry import LITERT_IMAGE as IMAGE
 from embedsearch.encoders.text import TextTower
-from embedsearch.errors import EncoderError, MissingExtraError
+from embedsearch.errors import EncoderError
+from embedsearch.litert import PREFIX, LiteRTModel, real
 from embedsearch.records import EncoderInfo
 from embedsearch.settings import Device, workers
-
-if TYPE_CHECKING:
-    from ai_edge_litert.interpreter import Interpreter
-
-PREFIX = "litert"
 
 
 def load(spec: str, device: Device) -> LiteRTEncoder:
@@ -67,15 +60,13 @@ class LiteRTEncoder:
         Raises :class:`~embedsearch.errors.EncoderError` naming what is wrong.
         """
         self._file = file
-        self._running = threading.Lock()
-        self._interpreter = _open(file, workers())
-        self._takes, self._gives = _signature(self._interpreter, file)
+        self._model = _load(file, workers())
         described = _description(file)
-        self._about = described or _undescribed(file, self._takes, self._gives)
+        self._about = described or _undescribed(file, self._model)
         if described is not None:
             if file.name == IMAGE:  # an index can keep the folder, and load it as one
                 self.folder = file.parent
-            _check(described, self._takes, self._gives, file)
+            _check(described, self._model, file)
         self._info = self._about.info(spec)
         self._texts = TextTower(file.parent, self._info.dim) if self._info.has_text else None
 
@@ -98,10 +89,7 @@ class LiteRTEncoder:
         rows = np.empty((len(images), about.dim), np.float32)
         for place, image in enumerate(images):
             square = to_square(image, about.input_size, about.resize, about.interpolation)
-            with self._running:
-                self._interpreter.set_tensor(self._takes["index"], square[None])
-                self._interpreter.invoke()
-                row = _real(self._interpreter.get_tensor(self._gives["index"])[0], self._gives)
+            row = real(self._model.run(square), self._model.gives)
             length = np.linalg.norm(row)
             if not 0 < length < np.inf:
                 raise ValueError(f"the image tower gave a vector of length {length}")
@@ -121,54 +109,18 @@ class LiteRTEncoder:
 
 def litert_runner(file: Path, threads: int, square: Pixels) -> Callable[[], object]:
     """What encodes one picture of the right size on so many threads, for those who time it."""
-    interpreter = _open(file, threads)
-    takes, _ = _signature(interpreter, file)
-
-    def run() -> None:
-        interpreter.set_tensor(takes["index"], square[None])
-        interpreter.invoke()
-
-    return run
+    model = _load(file, threads)
+    return lambda: model.run(square)
 
 
-def _open(file: Path, threads: int) -> Interpreter:
+def _load(file: Path, threads: int) -> LiteRTModel:
     try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise MissingExtraError("litert:FILE", PREFIX) from error
-    try:
-        interpreter = Interpreter(model_content=file.read_bytes(), num_threads=threads)
-        interpreter.allocate_tensors()
+        content = file.read_bytes()
     except OSError as error:
         raise EncoderError(f"{file}: cannot be read ({error.strerror}).") from error
-    except (ValueError, RuntimeError) as error:
-        raise EncoderError(f"{file}: LiteRT cannot load it ({error}).") from error
-    return interpreter
-
-
-def _signature(interpreter: Interpreter, file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The one tensor that is taken and the one that is given."""
-    takes, gives = interpreter.get_input_details(), interpreter.get_output_details()
-    shape = list(takes[0]["shape"])
-    if (
-        (len(takes), len(gives)) != (1, 1)
-        or takes[0]["dtype"] != np.uint8
-        or len(shape) != 4
-        or (shape[0], shape[1], shape[3]) != (1, shape[2], 3)
-        or len(gives[0]["shape"]) != 2
-    ):
-        shapes = [(item["dtype"].__name__, list(item["shape"])) for item in (*takes, *gives)]
-        raise EncoderError(
-            f"{file}: takes and gives {shapes}, expected uint8 [1, size, size, 3] and [1, dim]."
-        )
-    return takes[0], gives[0]
-
-
-def _real(values: NDArray[Any], about: dict[str, Any]) -> NDArray[np.float32]:
-    """What a tensor means where it holds integers on a scale."""
-    scale, zero = about["quantization"]
-    real: NDArray[np.float32] = values.astype(np.float32)
-    return (real - zero) * np.float32(scale) if scale else real
+    return LiteRTModel(
+        file, content, threads, dimensions=(2,), expected="[1, dim]", error=EncoderError
+    )
 
 
 def _description(file: Path) -> EncoderFolder | None:
@@ -183,7 +135,7 @@ def _description(file: Path) -> EncoderFolder | None:
     return about
 
 
-def _undescribed(file: Path, takes: dict[str, Any], gives: dict[str, Any]) -> EncoderFolder:
+def _undescribed(file: Path, model: LiteRTModel) -> EncoderFolder:
     """What can be known of a file that stands alone."""
     stem = "".join(sign if sign.isalnum() else "-" for sign in file.stem.lower())
     return EncoderFolder(
@@ -191,8 +143,8 @@ def _undescribed(file: Path, takes: dict[str, Any], gives: dict[str, Any]) -> En
         name=f"{PREFIX}-{stem.strip('-') or 'model'}",
         licence="see where the file is from",
         description=f"LiteRT {file.name}",
-        dim=int(gives["shape"][1]),
-        input_size=int(takes["shape"][1]),
+        dim=int(model.gives["shape"][1]),
+        input_size=model.size,
         resize="squash",
         interpolation="bicubic",
         mean=(0.0, 0.0, 0.0),
@@ -203,8 +155,8 @@ def _undescribed(file: Path, takes: dict[str, Any], gives: dict[str, Any]) -> En
     )
 
 
-def _check(about: EncoderFolder, takes: dict[str, Any], gives: dict[str, Any], file: Path) -> None:
-    size, dim = int(takes["shape"][1]), int(gives["shape"][1])
+def _check(about: EncoderFolder, model: LiteRTModel, file: Path) -> None:
+    size, dim = model.size, int(model.gives["shape"][1])
     if (size, dim) != (about.input_size, about.dim):
         raise EncoderError(
             f"{file}: takes pictures of {size} pixels and gives {dim} numbers, but {DESCRIPTION} "

@@ -8,10 +8,9 @@ it, one a line, with ``label`` in its name.
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +19,11 @@ from embedsearch.enrichers.base import Findings, Pixels
 from embedsearch.enrichers.class_names import BACKGROUND, usual
 from embedsearch.enrichers.semantic import LabelMap, enlarged, from_logits, parts, sampled
 from embedsearch.enrichers.square import Fit, fitted
-from embedsearch.errors import EnricherError, MissingExtraError
+from embedsearch.errors import EnricherError
+from embedsearch.litert import PREFIX, LiteRTModel, Tensor, real
 from embedsearch.records import EnricherInfo
 from embedsearch.settings import Device, workers
 
-if TYPE_CHECKING:
-    from ai_edge_litert.interpreter import Interpreter
-
-PREFIX = "litert"
 _FIT: Fit = "pad"
 """With its aspect kept a picture is cut up better than squashed."""
 _CLASS_MAP, _LOGITS = 3, 4
@@ -53,11 +49,17 @@ class LiteRTSegmenter:
 
     def __init__(self, file: Path, threads: int | None = None) -> None:
         """Raises :class:`~embedsearch.errors.EnricherError` naming what is wrong."""
-        self._running, self._file = threading.Lock(), file
+        self._file = file
         content = _read(file)
-        self._interpreter = _open(file, content, threads or workers())
-        self._takes, self._gives = _signature(self._interpreter, file)
-        self._logits = _logits_behind(self._interpreter, self._gives)
+        self._model = LiteRTModel(
+            file,
+            content,
+            threads or workers(),
+            dimensions=(_CLASS_MAP, _LOGITS),
+            expected="classes [1, height, width] or logits [1, height, width, classes]",
+            error=EnricherError,
+        )
+        self._logits = _logits_behind(self._model)
         labels = _labels(file, None if self._logits is None else int(self._logits["shape"][-1]))
         weights = hashlib.sha256(content).hexdigest()
         labels = [usual(label) for label in labels]
@@ -69,7 +71,7 @@ class LiteRTSegmenter:
             stage="segment",
             licence="see where the file is from",
             weights_hash=weights,
-            look=int(self._takes["shape"][1]),
+            look=self._model.size,
             labels=tuple(labels[1:]),
             description=f"LiteRT {file.name}",
         )
@@ -99,22 +101,19 @@ class LiteRTSegmenter:
             raise EnricherError(
                 f"{self._info.spec} tells classes only, not how likely they are: it cannot teach."
             )
-        return _real(sampled(self._run(picture, self._logits), side), self._logits)
+        return real(sampled(self._run(picture, self._logits), side), self._logits)
 
     def _told(self, picture: Pixels) -> LabelMap:
         if self._logits is None:
-            classes = self._run(picture, self._gives).astype(np.uint8)
+            classes = self._run(picture, self._model.gives).astype(np.uint8)
             return LabelMap(classes, np.ones(classes.shape, np.float32))
         logits = self._run(picture, self._logits)
-        return from_logits(_real(logits, self._logits), *logits.shape[:2])
+        return from_logits(real(logits, self._logits), *logits.shape[:2])
 
-    def _run(self, picture: Pixels, wanted: dict[str, Any]) -> NDArray[Any]:
+    def _run(self, picture: Pixels, wanted: Tensor) -> NDArray[Any]:
         """The part of a tensor, as it is stored, that is the picture."""
-        square = fitted(picture, int(self._takes["shape"][1]), _FIT)
-        with self._running:
-            self._interpreter.set_tensor(self._takes["index"], square.pixels[None])
-            self._interpreter.invoke()
-            inner: NDArray[Any] = square.inner(self._interpreter.get_tensor(wanted["index"])[0])
+        square = fitted(picture, self._model.size, _FIT)
+        inner: NDArray[Any] = square.inner(self._model.run(square.pixels, wanted))
         return inner
 
 
@@ -125,41 +124,10 @@ def _read(file: Path) -> bytes:
         raise EnricherError(f"{file}: cannot be read ({error.strerror}).") from error
 
 
-def _open(file: Path, content: bytes, threads: int) -> Interpreter:
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise MissingExtraError("litert:FILE", PREFIX) from error
-    try:
-        interpreter = Interpreter(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise EnricherError(f"{file}: LiteRT cannot load it ({error}).") from error
-    return interpreter
-
-
-def _signature(interpreter: Interpreter, file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The one tensor that is taken and the one that is given."""
-    takes, gives = interpreter.get_input_details(), interpreter.get_output_details()
-    shape = list(takes[0]["shape"])
-    if (
-        (len(takes), len(gives)) != (1, 1)
-        or takes[0]["dtype"] != np.uint8
-        or len(shape) != _LOGITS
-        or (shape[0], shape[1], shape[3]) != (1, shape[2], 3)
-        or len(gives[0]["shape"]) not in (_CLASS_MAP, _LOGITS)
-    ):
-        shapes = [(item["dtype"].__name__, list(item["shape"])) for item in (*takes, *gives)]
-        raise EnricherError(
-            f"{file}: takes and gives {shapes}, expected uint8 [1, size, size, 3] and classes "
-            "[1, height, width] or logits [1, height, width, classes]."
-        )
-    return takes[0], gives[0]
-
-
-def _logits_behind(interpreter: Interpreter, gives: dict[str, Any]) -> dict[str, Any] | None:
+def _logits_behind(model: LiteRTModel) -> Tensor | None:
     """The tensor of logits: what is given, or what the last step took the largest of. LiteRT keeps
     it until the next picture, as nothing is computed after that step."""
+    interpreter, gives = model.interpreter, model.gives
     if len(gives["shape"]) == _LOGITS:
         return gives
     last: list[dict[str, Any]] = [
@@ -174,13 +142,6 @@ def _logits_behind(interpreter: Interpreter, gives: dict[str, Any]) -> dict[str,
         if tensor["index"] == taken and len(tensor["shape"]) == _LOGITS:
             return dict(tensor)
     return None
-
-
-def _real(values: NDArray[Any], about: dict[str, Any]) -> NDArray[np.float32]:
-    """What a tensor means where it holds integers on a scale."""
-    scale, zero = about["quantization"]
-    real: NDArray[np.float32] = values.astype(np.float32)
-    return (real - zero) * np.float32(scale) if scale else real
 
 
 def _labels(file: Path, classes: int | None) -> Sequence[str]:
