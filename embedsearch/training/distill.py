@@ -35,6 +35,7 @@ from embedsearch.training.photo_set import photo_set
 from embedsearch.training.principal_axes import Axes, on_axes
 from embedsearch.training.recipe import Distillation
 from embedsearch.training.recipe_files import to_toml, weighted
+from embedsearch.training.start import start_from
 from embedsearch.training.torch_teacher import on_device
 from embedsearch.training.towers import BagText
 from embedsearch.training.trainable import TrainableEncoder, load_trainable, used_at
@@ -143,19 +144,9 @@ class Distiller:
                 f"the text tower of {self.recipe.teacher.spec} cannot be copied: it is no bag of "
                 "tokens, or not of one encoder alone. Start one: --text DIR"
             )
-        self.student: TrainableEncoder = load_trainable(
-            model.start,
-            pool=model.pool,
-            dim=model.dim if model.dim is not None else self.teacher.info.dim,
-            text=None if model.text is None else Path(model.text).expanduser(),
-            hidden=model.hidden,
-            dropout=model.dropout,
-            size=model.size,
-            scratch=model.scratch,
-            without=model.without,
-        )
+        dim = model.dim if model.dim is not None else self.teacher.info.dim
+        self.student: TrainableEncoder = start_from(model, dim)
         student = self.student
-        student.image.frozen_norm = student.image.frozen_norm and model.norm == "frozen"
         copies = theirs is not None and theirs.head.output.out_features == student.dim
         if wanted == "copy" and not copies:
             raise DataError(

@@ -45,7 +45,8 @@ from embedsearch.training.probe import fit_probe
 from embedsearch.training.recall import RecallReport, recall_report
 from embedsearch.training.recipe import Recipe
 from embedsearch.training.recipe_files import to_toml, weighted
-from embedsearch.training.trainable import TrainableEncoder, load_trainable, used_at
+from embedsearch.training.start import start_from
+from embedsearch.training.trainable import TrainableEncoder, used_at
 from embedsearch.training.trained_folder import TRAINING, write_trained
 from embedsearch.training.unfreezing import parameter_groups
 
@@ -137,20 +138,7 @@ class Run:
         if self.recipe.optimisation.threads:
             torch.set_num_threads(self.recipe.optimisation.threads)
         self.device = distributed.device_of(choose_device(device), distributed.ranks())
-        encoder = load_trainable(
-            model.start,
-            pool=model.pool,
-            dim=model.dim,
-            text=None if model.text is None else Path(model.text).expanduser(),
-            hidden=model.hidden,
-            dropout=model.dropout,
-            size=model.size,
-            scratch=model.scratch,
-            without=model.without,
-        )
-        if model.norm not in ("frozen", "batch"):
-            raise DataError(f"norm is frozen or batch, not {model.norm!r}")
-        encoder.image.frozen_norm = encoder.image.frozen_norm and model.norm == "frozen"
+        encoder = start_from(model, model.dim)
         self.is_new = model.scratch or model.text is not None or encoder.has_new_head
         self.first = 0 if freeze.until is None else encoder.image.stage_number(freeze.until)
         self.encoder: TrainableEncoder = encoder
