@@ -27,7 +27,7 @@ COMMANDS = {
     "forget": "forgetting",
     "models": "about",
     "export": "about",
-    "finetune": "training",
+    "finetune": "finetuning",
     "distill": "distilling",
     "quantize": "quantizing",
     "evaluate": "evaluate",

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedsearch.commands import training_options as options
 from embedsearch.commands.options import DeviceChoice, Json
 from embedsearch.commands.output import print_json
+from embedsearch.commands.training_run import figure, interruptible, recipe_of, tell
 
 if TYPE_CHECKING:
     from embedsearch.training.distill import Outcome
     from embedsearch.training.recipe import Distillation
-
-INTERRUPTED = 130
 
 
 class TextChoice(StrEnum):
@@ -59,16 +59,8 @@ def distill(
             "(A+B)?join=weights, the mean of several.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="DIR", help="The encoder folder to write.", show_default=False
-        ),
-    ] = None,
-    recipe: Annotated[
-        Path | None,
-        typer.Option("--recipe", metavar="FILE.toml", help="A recipe; the options change it."),
-    ] = None,
+    out: options.Out = None,
+    recipe: options.RecipeFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -119,10 +111,7 @@ def distill(
             help="The student's text tower: the teacher's copied, trained, or none.",
         ),
     ] = None,
-    text: Annotated[
-        Path | None,
-        typer.Option("--text", metavar="DIR", help="Start a text tower from a model2vec folder."),
-    ] = None,
+    text: options.Text = None,
     text_teacher: Annotated[
         str | None,
         typer.Option(
@@ -138,32 +127,16 @@ def distill(
     dim: Annotated[
         int | None, typer.Option("--dim", metavar="N", min=1, help="Default: the teacher's.")
     ] = None,
-    size: Annotated[
-        int | None, typer.Option("--size", metavar="PX", min=32, help="Another input side.")
-    ] = None,
-    held_out: Annotated[
-        float | None,
-        typer.Option("--held-out", metavar="SHARE", min=0, max=0.9, help="Photos to measure on."),
-    ] = None,
+    size: options.Size = None,
+    held_out: options.HeldOut = None,
     epochs: Annotated[int | None, typer.Option("--epochs", metavar="N", min=0)] = None,
-    batch: Annotated[
-        int | None, typer.Option("--batch", metavar="N", min=1, help="Photos in a batch.")
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option("--rate", metavar="R", help="Step size of the last stage.")
-    ] = None,
+    batch: options.Batch = None,
+    rate: options.Rate = None,
     freeze_until: Annotated[
         str | None,
         typer.Option("--freeze-until", metavar="STAGE", help="The first stage that is trained."),
     ] = None,
-    cache_frozen: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache-frozen",
-            metavar="DIR",
-            help="Keep what frozen stages give, in 8 bits; looks where none is frozen.",
-        ),
-    ] = None,
+    cache_frozen: options.CacheFrozen = None,
     teacher_cache: Annotated[
         Path | None,
         typer.Option(
@@ -179,16 +152,10 @@ def distill(
         StrategyChoice | None,
         typer.Option("--strategy", help="How processes that torchrun started share the work."),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0)] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", min=1, help="Default: all cores.")
-    ] = None,
-    device: Annotated[
-        DeviceChoice, typer.Option("--device", help="Where to train.")
-    ] = DeviceChoice.auto,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, exactly.")
-    ] = False,
+    seed: options.Seed = None,
+    threads: options.Threads = None,
+    device: options.TrainingDevice = DeviceChoice.auto,
+    resume: options.Resume = False,
     as_json: Json = False,
 ) -> None:
     """Teach a small encoder what a large one, or several, make of your photos.
@@ -205,6 +172,8 @@ def distill(
       embedsearch distill captions.jsonl --teacher t --student s --text-teacher minilm --out small
       embedsearch distill --recipe recipe.toml --out small --resume
     """
+    from embedsearch.training.recipe import Distillation
+
     given = {
         "data.paths": [str(path) for path in data] if data else None,
         "data.held_out": held_out,
@@ -232,7 +201,7 @@ def distill(
         "optimisation.threads": threads,
         "optimisation.strategy": strategy,
     }
-    made = _recipe(recipe, given, settings or [])
+    made = recipe_of(Distillation, recipe, given, settings or [])
     if out is None:
         raise typer.BadParameter("name the encoder folder to write: --out DIR")
     outcome = _run(made, out, device, resume)
@@ -244,39 +213,16 @@ def distill(
         _print(outcome)
 
 
-def _recipe(file: Path | None, given: dict[str, Any], settings: list[str]) -> Distillation:
-    """The recipe of the file with the options, then ``--set``, laid over it."""
-    from embedsearch.training.recipe import Distillation
-    from embedsearch.training.recipe_files import changed, overridden, read_recipe
-
-    made = Distillation() if file is None else read_recipe(Distillation, file)
-    for name, value in given.items():
-        if value is not None:
-            plain = str(value) if isinstance(value, Path | StrEnum) else value
-            made = changed(made, name.split("."), plain, name)
-    return overridden(made, settings)
-
-
 def _run(recipe: Distillation, out: Path, device: DeviceChoice, resume: bool) -> Outcome | None:
     """What came of it; ``None`` in a process that is not the one to talk."""
-    import sys
-
     from embedsearch.commands.progress import step_bar
     from embedsearch.training.distill import Distiller
     from embedsearch.training.distributed import is_main
 
-    def tell(line: str) -> None:
-        if is_main():
-            print(line, file=sys.stderr)
-
-    try:
-        with step_bar() as progress:
-            run = Distiller(recipe, out, device=device.value, progress=progress, tell=tell)
-            outcome = run.distill(resume=resume)
-        return outcome if is_main() else None
-    except KeyboardInterrupt:
-        print(f"Interrupted; go on with --resume --out {out}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+    with interruptible(out), step_bar() as progress:
+        run = Distiller(recipe, out, device=device.value, progress=progress, tell=tell)
+        outcome = run.distill(resume=resume)
+    return outcome if is_main() else None
 
 
 def _print(outcome: Outcome) -> None:
@@ -287,7 +233,7 @@ def _print(outcome: Outcome) -> None:
         (
             name.replace("_", " "),
             *(
-                _number(figures.get(name))
+                figure(figures.get(name))
                 for figures in (outcome.before, outcome.student, outcome.teacher)
             ),
         )
@@ -295,7 +241,3 @@ def _print(outcome: Outcome) -> None:
     ]
     show(plain_table(["held out", "before", "student", "teacher"], rows))
     print(f"Encoder: {outcome.folder}")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

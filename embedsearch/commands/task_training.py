@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import typer
 
 from embedsearch.commands.output import print_json
-
-INTERRUPTED = 130
-R = TypeVar("R")
+from embedsearch.commands.training_run import interruptible, recipe_of, tell
 
 TASKS: dict[str, str] = {
     "detect": "embedsearch.training.detect.finetune",
@@ -69,35 +65,11 @@ def finetune(
     if out is None:
         raise typer.BadParameter("name the folder to write: --out DIR")
 
-    def tell(line: str) -> None:
-        print(line, file=sys.stderr)
-
     train: Finetune = module.finetune
-    try:
-        with step_bar() as progress:
-            outcome = train(recipe, out, device=device, resume=resume, progress=progress, tell=tell)
-    except KeyboardInterrupt:
-        tell(f"Interrupted; go on with --resume --out {out}")
-        raise typer.Exit(INTERRUPTED) from None
+    with interruptible(out), step_bar() as progress:
+        outcome = train(recipe, out, device=device, resume=resume, progress=progress, tell=tell)
     if as_json:
         print_json(outcome.as_json())
     else:
         show(plain_table(*outcome.table()))
         print(f"Written: {out}")
-
-
-def recipe_of(
-    type_: type[R], file: Path | None, given: dict[str, Any], settings: Sequence[str]
-) -> R:
-    """The recipe of the file with the options, then ``--set``, laid over it.
-
-    Raises :class:`~embedsearch.errors.DataError` for what the recipe has no place for.
-    """
-    from embedsearch.training.recipe_files import changed, overridden, read_recipe
-
-    made = type_() if file is None else read_recipe(type_, file)
-    for name, value in given.items():
-        if value is not None:
-            plain = str(value) if isinstance(value, Path | StrEnum) else value
-            made = changed(made, name.split("."), plain, name)
-    return overridden(made, settings)

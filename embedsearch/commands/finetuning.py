@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedsearch.commands import task_training
+from embedsearch.commands import training_options as options
 from embedsearch.commands.options import DeviceChoice, Json
 from embedsearch.commands.output import print_json
+from embedsearch.commands.training_run import figure, interruptible, recipe_of, tell
 
 if TYPE_CHECKING:
     from embedsearch.training.finetune_report import Outcome
     from embedsearch.training.recipe import Recipe
 
-INTERRUPTED = 130
 SHOWN = 4
 """Photos on a sheet of augmentations."""
 
@@ -51,12 +52,7 @@ def finetune(
             show_default=False,
         ),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="DIR", help="The encoder folder to write.", show_default=False
-        ),
-    ] = None,
+    out: options.Out = None,
     task: Annotated[
         TaskChoice,
         typer.Option(
@@ -74,10 +70,7 @@ def finetune(
             "the mean of several. Default: mini.",
         ),
     ] = None,
-    recipe: Annotated[
-        Path | None,
-        typer.Option("--recipe", metavar="FILE.toml", help="A recipe; the options change it."),
-    ] = None,
+    recipe: options.RecipeFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,10 +83,7 @@ def finetune(
         str | None,
         typer.Option("--only", metavar="COLUMN=VALUE", help="Only these lines of a table."),
     ] = None,
-    held_out: Annotated[
-        float | None,
-        typer.Option("--held-out", metavar="SHARE", min=0, max=0.9, help="Photos to measure on."),
-    ] = None,
+    held_out: options.HeldOut = None,
     per_class: Annotated[
         int | None,
         typer.Option("--per-class", metavar="N", min=0, help="Train on N photos of each class."),
@@ -102,9 +92,7 @@ def finetune(
         int | None,
         typer.Option("--epochs", metavar="N", min=0, help="0 trains nothing: a linear probe."),
     ] = None,
-    batch: Annotated[
-        int | None, typer.Option("--batch", metavar="N", min=1, help="Photos in a batch.")
-    ] = None,
+    batch: options.Batch = None,
     loss: Annotated[
         list[str] | None,
         typer.Option(
@@ -117,9 +105,7 @@ def finetune(
     optimizer: Annotated[
         OptimizerChoice | None, typer.Option("--optimizer", help="Default: adamw.")
     ] = None,
-    rate: Annotated[
-        float | None, typer.Option("--rate", metavar="R", help="Step size of the last stage.")
-    ] = None,
+    rate: options.Rate = None,
     freeze_until: Annotated[
         str | None,
         typer.Option(
@@ -142,14 +128,7 @@ def finetune(
             "--layer-decay", metavar="F", help="Each earlier stage takes steps F times as large."
         ),
     ] = None,
-    cache_frozen: Annotated[
-        Path | None,
-        typer.Option(
-            "--cache-frozen",
-            metavar="DIR",
-            help="Keep what frozen stages give, in 8 bits; looks where none is frozen.",
-        ),
-    ] = None,
+    cache_frozen: options.CacheFrozen = None,
     pool: Annotated[
         str | None,
         typer.Option("--pool", metavar="NAME", help="avg, max, l2, rmac, or gem (learned)."),
@@ -158,13 +137,8 @@ def finetune(
         int | None,
         typer.Option("--dim", metavar="N", min=0, help="A new linear head of N dimensions."),
     ] = None,
-    text: Annotated[
-        Path | None,
-        typer.Option("--text", metavar="DIR", help="Start a text tower from a model2vec folder."),
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option("--size", metavar="PX", min=32, help="Another input side.")
-    ] = None,
+    text: options.Text = None,
+    size: options.Size = None,
     augment: Annotated[
         str | None,
         typer.Option("--augment", metavar="POLICY", help="For example: standard + 0.5:blur@0.2"),
@@ -237,16 +211,10 @@ def finetune(
         float | None,
         typer.Option("--checkpoint-minutes", metavar="N", min=0, help="Default: 10."),
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0)] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", min=1, help="Default: all cores.")
-    ] = None,
-    device: Annotated[
-        DeviceChoice, typer.Option("--device", help="Where to train.")
-    ] = DeviceChoice.auto,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in --out, exactly.")
-    ] = False,
+    seed: options.Seed = None,
+    threads: options.Threads = None,
+    device: options.TrainingDevice = DeviceChoice.auto,
+    resume: options.Resume = False,
     as_json: Json = False,
 ) -> None:
     """Train an encoder further on your own photos, by their labels or captions.
@@ -265,6 +233,8 @@ def finetune(
       embedsearch finetune flowers/ --show-augmentations sheet.png --augment strong
       embedsearch finetune --recipe recipe.toml --out my-encoder --resume
     """
+    from embedsearch.training.recipe import Recipe
+
     given = {
         "data.paths": [str(path) for path in data] if data else None,
         "data.only": only,
@@ -304,7 +274,7 @@ def finetune(
             task.value, recipe, given, settings or [], out, device.value, resume, as_json
         )
         return
-    made = _recipe(recipe, given, settings or [])
+    made = recipe_of(Recipe, recipe, given, settings or [])
     if show_augmentations is not None:
         _show_augmentations(made, show_augmentations)
         return
@@ -319,33 +289,17 @@ def finetune(
         _print(outcome)
 
 
-def _recipe(file: Path | None, given: dict[str, Any], settings: list[str]) -> Recipe:
-    """The recipe of the file with the options, then ``--set``, laid over it."""
-    from embedsearch.training.recipe import Recipe
-
-    return task_training.recipe_of(Recipe, file, given, settings)
-
-
 def _run(recipe: Recipe, out: Path, device: DeviceChoice, resume: bool) -> Outcome | None:
     """What came of it; ``None`` in a process that is not the one to talk."""
-    import sys
-
     from embedsearch.commands.progress import step_bar
     from embedsearch.training.distributed import is_main
     from embedsearch.training.finetune import Run
 
-    def tell(line: str) -> None:
-        if is_main():
-            print(line, file=sys.stderr)
-
-    try:
+    with interruptible(out):
         with step_bar() as progress:
             run = Run(recipe, out, device=device.value, progress=progress, tell=tell)
         outcome = run.finetune(resume=resume)
-        return outcome if is_main() else None
-    except KeyboardInterrupt:
-        print(f"Interrupted; go on with --resume --out {out}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+    return outcome if is_main() else None
 
 
 def _show_augmentations(recipe: Recipe, out: Path) -> None:
@@ -373,12 +327,8 @@ def _print(outcome: Outcome) -> None:
     if outcome.recall is not None:
         show(plain_table(list(COLUMNS), outcome.recall.rows()))
     rows = [
-        (name.replace("_", " "), _number(outcome.before.get(name)), _number(value))
+        (name.replace("_", " "), figure(outcome.before.get(name)), figure(value))
         for name, value in outcome.after.items()
     ]
     show(plain_table(["held out", "before", "after"], rows))
     print(f"Encoder: {outcome.folder}")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
