@@ -157,6 +157,25 @@ def test_of_a_narrower_network_the_onnx_file_alone_is_enough(tmp_path: Path) -> 
     assert np.allclose(found, rows, atol=1e-4)
 
 
+def test_the_first_block_can_be_left_out_where_as_many_channels_enter_as_leave(
+    tmp_path: Path,
+) -> None:
+    usual = load_trainable("mini", size=SIDE)
+    with pytest.raises(DataError, match="cannot be left out: of 32 x 32 x 32 it makes 16"):
+        load_trainable("mini", size=SIDE, without=["block 0"])
+    ignore_channels(usual, STEP)
+    narrow(usual, [parts_of_photos(16, 0)], 1e-6)
+    write_trained(usual, tmp_path / "narrow", description="a test")
+    encoder = load_trainable(str(tmp_path / "narrow"), size=SIDE, without=["block 0"])
+    assert (encoder.about.stem, encoder.about.without) == (32 - STEP, ("blocks.0",))
+    write_trained(encoder, tmp_path / "short", description="a test")
+    shutil.rmtree(tmp_path / "short" / "training")
+    again = read_trained(tmp_path / "short")
+    assert (again.about.stem, again.about.without) == (32 - STEP, ("blocks.0",))
+    pixels = parts_of_photos(4, 2)
+    assert torch.allclose(embed(again, pixels), embed(encoder, pixels), atol=1e-4)
+
+
 def test_what_cannot_be_made_narrower_is_said(weights: str, tmp_path: Path) -> None:
     pixels = [parts_of_photos(2, 0)]
     other = load_trainable(f"timm:{TIMM}@{save_timm(tmp_path)}", size=32)

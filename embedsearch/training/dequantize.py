@@ -88,7 +88,7 @@ def _parts(
     weights = [_real(graph, node.input[1]) for node in nodes]
     outputs = [0 if weight is None else len(weight) for weight in weights]
     blocks = [(outputs[place], outputs[place + 2]) for place in range(1, len(nodes) - 3, 3)]
-    found = take_for(blocks) if len(nodes) % 3 == 2 else None
+    found = take_for(outputs[0], blocks) if len(nodes) % 3 == 2 else None
     if found is None:
         raise DataError(f"{path}: has {len(nodes)} convolutions. {_OTHER}")
     lacking, expanded = found

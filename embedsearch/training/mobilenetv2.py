@@ -133,15 +133,18 @@ class MobileNetV2(nn.Module):
         return [*found, ("features_conv1", "features_batchnorm1", self.last)]
 
 
-def take_for(blocks: Sequence[tuple[int, int]]) -> tuple[list[str], tuple[int, ...]] | None:
-    """Which network these ``blocks`` make, a block being (expanded channels, output channels): the
-    stages that it lacks, and ``expanded`` as :class:`MobileNetV2` takes it, empty where no block is
-    narrower than usual. Of like blocks in a row the last are taken for those that lack. None where
-    it is no part of this network, or lacks a block that does not add to its input.
+def take_for(
+    stem: int, blocks: Sequence[tuple[int, int]]
+) -> tuple[list[str], tuple[int, ...]] | None:
+    """Which network these ``blocks`` make, which ``stem`` channels enter, a block being (expanded
+    channels, output channels): the stages that it lacks, and ``expanded`` as :class:`MobileNetV2`
+    takes it, empty where no block is narrower than usual. Of like blocks in a row the last are
+    taken for those that lack. None where it is no part of this network, or lacks a block that gives
+    maps of another shape than it takes.
     """
     lacking: list[str] = []
     inside: list[int] = []
-    rest, inputs = list(blocks), STEM
+    rest, inputs = list(blocks), stem
     for number, (usual, outputs, stride) in enumerate(_BLOCKS):
         if rest and rest[0][1] == outputs and rest[0][0] <= usual:
             inside.append(rest.pop(0)[0])
