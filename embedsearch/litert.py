@@ -54,7 +54,7 @@ class LiteRTModel:
             or (shape[0], shape[1], shape[3]) != (1, shape[2], 3)
             or len(gives[0]["shape"]) not in dimensions
         ):
-            shapes = [(item["dtype"].__name__, list(item["shape"])) for item in (*takes, *gives)]
+            shapes = [(item["dtype"].__name__, item["shape"].tolist()) for item in (*takes, *gives)]
             raise error(
                 f"{file}: takes and gives {shapes}, expected uint8 [1, size, size, 3] and "
                 f"{expected}."
