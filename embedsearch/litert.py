@@ -3,6 +3,7 @@ encoders and segmenters have in common that run such files."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Collection
 from pathlib import Path
@@ -30,20 +31,24 @@ class LiteRTModel:
     def __init__(
         self,
         file: Path,
-        content: bytes,
         threads: int,
         *,
         dimensions: Collection[int],
         expected: str,
         error: type[EmbedSearchError],
     ) -> None:
-        """``content`` are the bytes of ``file``. What they give must have one of these
-        ``dimensions``; ``expected`` says so to people.
+        """What the file gives must have one of these ``dimensions``; ``expected`` says so to
+        people.
 
-        Raises ``error`` where the file is not such a one, and
+        Raises ``error`` where the file cannot be read or is not such a one, and
         :class:`~embedsearch.errors.MissingExtraError` without ``ai-edge-litert``.
         """
         self._running = threading.Lock()
+        try:
+            content = file.read_bytes()
+        except OSError as reason:
+            raise error(f"{file}: cannot be read ({reason.strerror}).") from reason
+        self.weights_hash = hashlib.sha256(content).hexdigest()
         self.interpreter = _open(file, content, threads, error)
         takes, gives = self.interpreter.get_input_details(), self.interpreter.get_output_details()
         shape = list(takes[0]["shape"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedsearch.commands import training_options as options
+from embedsearch.commands import training_options
 from embedsearch.commands.options import DeviceChoice, Json
 from embedsearch.commands.output import print_json
 from embedsearch.commands.training_run import figure, interruptible, recipe_of, tell
@@ -59,8 +59,8 @@ def distill(
             "(A+B)?join=weights, the mean of several.",
         ),
     ] = None,
-    out: options.Out = None,
-    recipe: options.RecipeFile = None,
+    out: training_options.Out = None,
+    recipe: training_options.RecipeFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -111,7 +111,7 @@ def distill(
             help="The student's text tower: the teacher's copied, trained, or none.",
         ),
     ] = None,
-    text: options.Text = None,
+    text: training_options.Text = None,
     text_teacher: Annotated[
         str | None,
         typer.Option(
@@ -127,16 +127,16 @@ def distill(
     dim: Annotated[
         int | None, typer.Option("--dim", metavar="N", min=1, help="Default: the teacher's.")
     ] = None,
-    size: options.Size = None,
-    held_out: options.HeldOut = None,
+    size: training_options.Size = None,
+    held_out: training_options.HeldOut = None,
     epochs: Annotated[int | None, typer.Option("--epochs", metavar="N", min=0)] = None,
-    batch: options.Batch = None,
-    rate: options.Rate = None,
+    batch: training_options.Batch = None,
+    rate: training_options.Rate = None,
     freeze_until: Annotated[
         str | None,
         typer.Option("--freeze-until", metavar="STAGE", help="The first stage that is trained."),
     ] = None,
-    cache_frozen: options.CacheFrozen = None,
+    cache_frozen: training_options.CacheFrozen = None,
     teacher_cache: Annotated[
         Path | None,
         typer.Option(
@@ -152,10 +152,10 @@ def distill(
         StrategyChoice | None,
         typer.Option("--strategy", help="How processes that torchrun started share the work."),
     ] = None,
-    seed: options.Seed = None,
-    threads: options.Threads = None,
-    device: options.TrainingDevice = DeviceChoice.auto,
-    resume: options.Resume = False,
+    seed: training_options.Seed = None,
+    threads: training_options.Threads = None,
+    device: training_options.TrainingDevice = DeviceChoice.auto,
+    resume: training_options.Resume = False,
     as_json: Json = False,
 ) -> None:
     """Teach a small encoder what a large one, or several, make of your photos.

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedsearch.commands import task_training
-from embedsearch.commands import training_options as options
+from embedsearch.commands import task_training, training_options
 from embedsearch.commands.options import DeviceChoice, Json
 from embedsearch.commands.output import print_json
 from embedsearch.commands.training_run import figure, interruptible, recipe_of, tell
@@ -52,7 +51,7 @@ def finetune(
             show_default=False,
         ),
     ] = None,
-    out: options.Out = None,
+    out: training_options.Out = None,
     task: Annotated[
         TaskChoice,
         typer.Option(
@@ -70,7 +69,7 @@ def finetune(
             "the mean of several. Default: mini.",
         ),
     ] = None,
-    recipe: options.RecipeFile = None,
+    recipe: training_options.RecipeFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,7 +82,7 @@ def finetune(
         str | None,
         typer.Option("--only", metavar="COLUMN=VALUE", help="Only these lines of a table."),
     ] = None,
-    held_out: options.HeldOut = None,
+    held_out: training_options.HeldOut = None,
     per_class: Annotated[
         int | None,
         typer.Option("--per-class", metavar="N", min=0, help="Train on N photos of each class."),
@@ -92,7 +91,7 @@ def finetune(
         int | None,
         typer.Option("--epochs", metavar="N", min=0, help="0 trains nothing: a linear probe."),
     ] = None,
-    batch: options.Batch = None,
+    batch: training_options.Batch = None,
     loss: Annotated[
         list[str] | None,
         typer.Option(
@@ -105,7 +104,7 @@ def finetune(
     optimizer: Annotated[
         OptimizerChoice | None, typer.Option("--optimizer", help="Default: adamw.")
     ] = None,
-    rate: options.Rate = None,
+    rate: training_options.Rate = None,
     freeze_until: Annotated[
         str | None,
         typer.Option(
@@ -128,7 +127,7 @@ def finetune(
             "--layer-decay", metavar="F", help="Each earlier stage takes steps F times as large."
         ),
     ] = None,
-    cache_frozen: options.CacheFrozen = None,
+    cache_frozen: training_options.CacheFrozen = None,
     pool: Annotated[
         str | None,
         typer.Option("--pool", metavar="NAME", help="avg, max, l2, rmac, or gem (learned)."),
@@ -137,8 +136,8 @@ def finetune(
         int | None,
         typer.Option("--dim", metavar="N", min=0, help="A new linear head of N dimensions."),
     ] = None,
-    text: options.Text = None,
-    size: options.Size = None,
+    text: training_options.Text = None,
+    size: training_options.Size = None,
     augment: Annotated[
         str | None,
         typer.Option("--augment", metavar="POLICY", help="For example: standard + 0.5:blur@0.2"),
@@ -211,10 +210,10 @@ def finetune(
         float | None,
         typer.Option("--checkpoint-minutes", metavar="N", min=0, help="Default: 10."),
     ] = None,
-    seed: options.Seed = None,
-    threads: options.Threads = None,
-    device: options.TrainingDevice = DeviceChoice.auto,
-    resume: options.Resume = False,
+    seed: training_options.Seed = None,
+    threads: training_options.Threads = None,
+    device: training_options.TrainingDevice = DeviceChoice.auto,
+    resume: training_options.Resume = False,
     as_json: Json = False,
 ) -> None:
     """Train an encoder further on your own photos, by their labels or captions.

@@ -18,7 +18,6 @@ from embedsearch.encoders.folder import (
     DESCRIPTION,
     EncoderFolder,
     check_bytes,
-    hash_file,
     read_folder,
 )
 from embedsearch.encoders.preprocess import to_square
@@ -114,13 +113,7 @@ def litert_runner(file: Path, threads: int, square: Pixels) -> Callable[[], obje
 
 
 def _load(file: Path, threads: int) -> LiteRTModel:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise EncoderError(f"{file}: cannot be read ({error.strerror}).") from error
-    return LiteRTModel(
-        file, content, threads, dimensions=(2,), expected="[1, dim]", error=EncoderError
-    )
+    return LiteRTModel(file, threads, dimensions=(2,), expected="[1, dim]", error=EncoderError)
 
 
 def _description(file: Path) -> EncoderFolder | None:
@@ -151,7 +144,7 @@ def _undescribed(file: Path, model: LiteRTModel) -> EncoderFolder:
         std=(1.0, 1.0, 1.0),
         pooling="the model's own",
         has_text=False,
-        hashes={file.name: hash_file(file)},
+        hashes={file.name: model.weights_hash},
     )
 
 

@@ -50,10 +50,8 @@ class LiteRTSegmenter:
     def __init__(self, file: Path, threads: int | None = None) -> None:
         """Raises :class:`~embedsearch.errors.EnricherError` naming what is wrong."""
         self._file = file
-        content = _read(file)
         self._model = LiteRTModel(
             file,
-            content,
             threads or workers(),
             dimensions=(_CLASS_MAP, _LOGITS),
             expected="classes [1, height, width] or logits [1, height, width, classes]",
@@ -61,7 +59,7 @@ class LiteRTSegmenter:
         )
         self._logits = _logits_behind(self._model)
         labels = _labels(file, None if self._logits is None else int(self._logits["shape"][-1]))
-        weights = hashlib.sha256(content).hexdigest()
+        weights = self._model.weights_hash
         labels = [usual(label) for label in labels]
         told = hashlib.sha256("\n".join([weights, _FIT, *labels]).encode()).hexdigest()
         slug = "".join(sign if sign.isalnum() else "-" for sign in file.stem.lower())
@@ -115,13 +113,6 @@ class LiteRTSegmenter:
         square = fitted(picture, self._model.size, _FIT)
         inner: NDArray[Any] = square.inner(self._model.run(square.pixels, wanted))
         return inner
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise EnricherError(f"{file}: cannot be read ({error.strerror}).") from error
 
 
 def _logits_behind(model: LiteRTModel) -> Tensor | None:
