@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from mobilenet import write_weights
@@ -118,6 +119,22 @@ def test_the_encoder_in_the_box_is_taken_out_of_its_integers(tmp_path: Path) -> 
         assert similar.min() > least
     texts = ["a dog", "two people on a beach"]
     assert np.allclose(mini.encode_texts(texts), encoder.encode_texts(texts), atol=1e-3)
+
+
+def test_what_standardises_features_is_written_into_the_layer_behind_it(tmp_path: Path) -> None:
+    encoder = load_trainable("mini", size=64)
+    written(encoder, tmp_path / "one")
+    model = onnx.load(tmp_path / "one" / "image.onnx")
+    pooling = next(n for n, node in enumerate(model.graph.node) if node.op_type == "ReduceMean")
+    behind = [node.op_type for node in model.graph.node][pooling:]
+    assert behind.count("Gemm") == 1 and behind.count("ReduceL2") == 2 and "Sub" not in behind
+    # What is read back from the file alone is the same head in other numbers.
+    shutil.rmtree(tmp_path / "one" / "training")
+    features = torch.rand((5, 1280))
+    again = read_trained(tmp_path / "one")
+    assert again.image.head.projection.mean.abs().max() == 0
+    with torch.no_grad():
+        assert torch.allclose(again.image.head(features), encoder.image.head(features), atol=1e-5)
 
 
 @pytest.mark.parametrize("without", [("2",), ("blocks.8", "blocks.9", "5"), ("14", "15")])

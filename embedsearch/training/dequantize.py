@@ -31,7 +31,9 @@ from embedsearch.training.trainable import TrainableEncoder
 
 Array = NDArray[np.float32]
 _HEAD = "projection."
-"""What the exporter puts before the names of the head's numbers."""
+"""What the exporter of older versions put before the names of the head's numbers."""
+_FOLDED = "head."
+"""And what stands before those of a head whose standardisation is folded into its weights."""
 _OTHER = (
     "Only a MobileNetV2 as embedsearch writes it can be trained from its ONNX file; train from the "
     "folder that finetune or distill wrote, or from the weights that the encoder was made of."
@@ -126,11 +128,13 @@ def _head(graph: Graph, dim: int, path: Path) -> FeatureHead:
     if any(name.endswith(f"{_HEAD}linear.weight") for name in arrays):
         for name, target in wanted.items():
             _fill(target, _ending(arrays, _HEAD + name), _HEAD + name, path)
-    else:  # the first mini's, which takes features of length 1, and ours those of sqrt(1280)
-        weight = arrays.get("head.weight")
+    else:  # one layer that takes features of length 1, and ours those of sqrt(1280)
+        weight = _ending(arrays, _FOLDED + "weight")
         scaled = None if weight is None else weight / math.sqrt(FEATURES)
-        _fill(head.projection.linear.weight, scaled, "head.weight", path)
-        _fill(head.projection.linear.bias, arrays.get("head.bias"), "head.bias", path)
+        _fill(head.projection.linear.weight, scaled, _FOLDED + "weight", path)
+        _fill(
+            head.projection.linear.bias, _ending(arrays, _FOLDED + "bias"), _FOLDED + "bias", path
+        )
     # What channels were evened out by, in training and when it was quantised.
     for name, array in arrays.items():
         if name.endswith("factors") and array is not None and array.size == FEATURES:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from embedsearch.errors import EncoderError
 from embedsearch.training.folding import GREY, FoldedMobileNetV2
+from embedsearch.training.towers import FeatureHead, ImageTower
 
 if TYPE_CHECKING:
     from embedsearch.training.trainable import TrainableEncoder
@@ -111,7 +112,10 @@ def export_image_tower(
 
 def export_tower(encoder: TrainableEncoder) -> ModelProto:
     """The whole image tower from ``INPUT`` to ``OUTPUT`` as ONNX float32, for any batch size."""
-    model = export_image_tower(encoder.image, encoder.size, encoder.mean, encoder.std)
+    image = encoder.image
+    has_head = isinstance(image.head, FeatureHead)
+    tower = _FoldedHead(image).train(image.training) if has_head else image
+    model = export_image_tower(tower, encoder.size, encoder.mean, encoder.std)
     # The exporter loses count of the columns where an operator may have any number of them.
     model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = encoder.dim
     return model
@@ -121,6 +125,25 @@ def export_stages(encoder: TrainableEncoder, stage: int) -> ModelProto:
     """The image network from ``INPUT`` to what enters ``stage``, named ``FEATURES``: float32
     (N, H, W, channels), for any batch size. Its stages must be sequential."""
     return _export(_Stages(encoder, stage).eval(), encoder.size, FEATURES)
+
+
+class _FoldedHead(nn.Module):
+    """An image tower whose head is one linear layer on features of length 1: what standardises them
+    stands in its weights, and rows are brought to one length by who exports it."""
+
+    def __init__(self, image: ImageTower) -> None:
+        super().__init__()
+        self.image, head = image, cast(FeatureHead, image.head)
+        weight, bias = head.projection.folded()
+        self.head = nn.Linear(head.inputs, len(bias))
+        with torch.no_grad():
+            self.head.weight.copy_(torch.from_numpy(weight) * math.sqrt(head.inputs))
+            self.head.bias.copy_(torch.from_numpy(bias))
+        self.register_buffer("factors", head.factors, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features = self.image.pool(self.image.maps(pixels)) * self.factors
+        return cast(Tensor, self.head(nn.functional.normalize(features, dim=1)))
 
 
 class _Tower(nn.Module):
