@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 from embedsearch.commands.app import app
 from embedsearch.encoders import registry
 from embedsearch.encoders.base import Encoder
-from embedsearch.errors import DataError
+from embedsearch.errors import DataError, EmbedSearchError
 from embedsearch.training.agreement import agreement
 from embedsearch.training.distill import Distiller
 from embedsearch.training.recipe import Distillation
@@ -23,7 +24,7 @@ from embedsearch.training.recipe_files import overridden, read_recipe
 from embedsearch.training.sentences import load_sentences
 from embedsearch.training.teacher import teach_photos, teach_texts, views_of
 from embedsearch.training.towers import BagText
-from embedsearch.training.trainable import load_trainable
+from embedsearch.training.trainable import build, load_trainable
 from embedsearch.training.trained_folder import write_trained
 
 DIM = 12
@@ -164,6 +165,86 @@ def test_a_student_may_be_its_teacher_with_a_stage_less(place: Path, tmp_path: P
     outcome = Distiller(other, tmp_path / "small", device="cpu").distill()
     assert outcome.student["cosine"] > outcome.before["cosine"] + 0.2
     assert load_trainable(str(tmp_path / "small")).about.without == ("layer1",)
+
+
+def test_what_is_left_around_a_gap_learns_to_give_the_maps_that_were_behind_it(
+    place: Path, tmp_path: Path
+) -> None:
+    # A new block of timm's adds nothing before it is trained.
+    whole = load_trainable(str(place / "teacher"))
+    for name, weight in whole.image.network.named_parameters():
+        if "bn2.weight" in name:
+            torch.nn.init.uniform_(weight, 0.5, 1.5)
+    write_trained(whole, tmp_path / "whole", description="of a test")
+    settings = [
+        f"model.start={tmp_path / 'whole'}",
+        f"teacher.spec={tmp_path / 'whole'}",
+        f"teacher.cache={tmp_path / 'cache'}",
+        'model.without=["layer1"]',
+        'loss.losses=["maps"]',
+        'loss.maps=["layer2"]',
+    ]
+    run = Distiller(recipe(place, *settings), tmp_path / "near", device="cpu")
+    before = {name: value.clone() for name, value in run.student.state_dict().items()}
+    outcome = run.distill()
+    assert outcome.history.parts.keys() == {"maps"}
+    assert outcome.history.losses[-1] < 0.5 * outcome.history.losses[0]
+    # The embeddings follow, though nothing behind layer2 has moved.
+    assert outcome.student["cosine"] > outcome.before["cosine"]
+    changed = {
+        name
+        for name, value in load_trainable(str(tmp_path / "near")).state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    stages = {name.split(".")[2] for name in changed}
+    assert "layer2" in stages and all(not name.startswith("image.head") for name in changed)
+    assert not stages & {"layer3", "layer4"}
+
+    both = recipe(place, *settings, 'loss.losses=["cosine", "0.5:maps"]', "optimisation.epochs=3")
+    parts = Distiller(both, tmp_path / "both", device="cpu").distill().history.parts
+    assert parts.keys() == {"cosine", "maps"}
+    assert parts["maps"][-1] < parts["maps"][0] and parts["cosine"][-1] < parts["cosine"][0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "name them: --set"),
+        (['loss.maps=["layer9"]'], "there is no stage 'layer9'"),
+        (['loss.maps=["head"]'], "behind the head there are no maps"),
+        (['loss.maps=["layer1"]', "teacher.spec=mini"], "there is no stage 'layer1'"),
+        (['loss.maps=["layer1"]', "teacher.spec=nobody"], "nobody"),
+        (
+            ['loss.maps=["layer1"]', 'freeze.until="layer2"', "freeze.cache=CACHE"],
+            "from the pixels on",
+        ),
+    ],
+)
+def test_maps_that_cannot_be_compared_are_a_named_error(
+    place: Path, tmp_path: Path, settings: list[str], message: str
+) -> None:
+    told = [each.replace("CACHE", str(tmp_path / "kept")) for each in settings]
+    asked = recipe(place, 'loss.losses=["maps"]', "teacher.text=none", *told)
+    with pytest.raises(EmbedSearchError, match=message):
+        Distiller(asked, tmp_path / "out", device="cpu").distill()
+
+
+def test_maps_of_unlike_shapes_are_not_compared(place: Path, tmp_path: Path) -> None:
+    narrow = build(replace(load_trainable("mini").about, stem=16, size=SIZE, text="none"))
+    write_trained(narrow, tmp_path / "narrow", description="of a test")
+    asked = recipe(
+        place,
+        f"model.start={tmp_path / 'narrow'}",
+        "teacher.spec=mini",
+        "teacher.text=none",
+        'loss.losses=["maps"]',
+        'loss.maps=["stem"]',
+    )
+    with pytest.raises(
+        DataError,
+        match="behind stem the student gives maps of 16 x 16 x 16, the teacher of 32 x 16 x 16",
+    ):
+        Distiller(asked, tmp_path, device="cpu").distill()
 
 
 def test_words_that_no_caption_holds_move_to_where_the_text_teacher_has_them(

@@ -13,6 +13,7 @@ from embedsearch.training.distillation import (
     angles,
     cosine,
     distances,
+    maps,
     neighbours,
     relations,
     soft_targets,
@@ -49,6 +50,14 @@ def test_relations_do_not_depend_on_how_the_space_is_turned_or_how_wide_it_is(se
     turn = torch.linalg.qr(torch.randn((9, 9), generator=torch.Generator().manual_seed(seed)))[0]
     wider = torch.cat([rows, torch.zeros(7, 4)], dim=1) @ turn
     assert relations(wider, rows).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_maps_are_apart_by_a_share_of_what_the_teacher_gives_photo_by_photo() -> None:
+    loud, quiet = torch.full((1, 2, 3, 3), 10.0), torch.full((1, 2, 3, 3), 0.1)
+    teacher = torch.cat([loud, quiet])
+    assert maps(teacher, teacher).item() == 0
+    assert maps(0 * teacher, teacher).item() == pytest.approx(1)
+    assert maps(torch.cat([loud, 0.5 * quiet]), teacher).item() == pytest.approx(0.25 / 2)
 
 
 def test_cosine_is_one_at_a_right_angle_and_two_at_opposites() -> None:

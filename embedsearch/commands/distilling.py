@@ -72,8 +72,8 @@ def distill(
         typer.Option(
             "--loss",
             metavar="[WEIGHT:]NAME",
-            help="cosine, soft, distances, angles, affinity, text, words, info-nce, supcon; may be "
-            "given several times.",
+            help="cosine, soft, distances, angles, affinity, text, words, info-nce, supcon, maps; "
+            "may be given several times.",
         ),
     ] = None,
     views: Annotated[

@@ -24,10 +24,11 @@ from embedsearch.training.batches import Batches, Plan
 from embedsearch.training.checkpoints import History
 from embedsearch.training.frozen_cache import FrozenCache, cache_frozen
 from embedsearch.training.held_out import SCORE, Eye, Figures
-from embedsearch.training.imitation import OF_TEXTS, SUPCON, Imitation
+from embedsearch.training.imitation import MAPS, OF_TEXTS, SUPCON, Imitation
 from embedsearch.training.lessons import Asking, Lessons
 from embedsearch.training.looks import Looks
 from embedsearch.training.loop import Loop, goes_on_by_itself
+from embedsearch.training.map_hints import MapHints
 from embedsearch.training.memory_format import channels_last
 from embedsearch.training.new_head import standardise_new_head
 from embedsearch.training.photo_lists import read_photos_to_look_at, readable
@@ -250,6 +251,7 @@ class Distiller:
             self.weights,
             recipe.loss,
             places=plan.places,
+            hints=self._hints(),
             first_stage=self.eye.first,
             frozen_text=self.frozen_text,
             seed=settings.seed,
@@ -287,6 +289,24 @@ class Distiller:
         self.looks = replace(self.looks, encoder=self.student)
         self.eye = replace(self.eye, looks=self.looks)
         return history
+
+    def _hints(self) -> MapHints | None:
+        """Maps that the teacher gives, where they are learned."""
+        if MAPS not in self.weights:
+            return None
+        if self.eye.first:
+            raise DataError(
+                "maps are compared from the pixels on; leave --freeze-until out, or --cache-frozen"
+            )
+        if distributed.pipeline() is not None:
+            raise DataError("maps cannot be compared in a pipeline; take --strategy ddp or fsdp")
+        try:
+            teacher = load_trainable(self.recipe.teacher.spec)
+        except EmbedSearchError as error:
+            raise DataError(
+                f"maps are learned of one teacher, whose network PyTorch can run: {error}"
+            ) from error
+        return MapHints(self.student, teacher.to(self.device), self.recipe.loss.maps)
 
     def _told(self) -> str:
         """What must be the same for a run to go on."""

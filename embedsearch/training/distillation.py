@@ -1,7 +1,7 @@
 """What a student learns from a teacher: losses on rows of both, zero where the two agree.
 
 Rows are unit vectors, float32 (N, dim); where a loss compares relations only, the teacher's may
-have another dim.
+have another dim. :func:`maps` compares what networks give on the way.
 """
 
 from __future__ import annotations
@@ -17,6 +17,15 @@ MOST_ANGLES = 64
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
     """1 - cosine between what both make of the same thing, the mean."""
     return (1 - (student * teacher).sum(1)).mean()
+
+
+def maps(student: Tensor, teacher: Tensor) -> Tensor:
+    """How far maps of both, (N, C, H, W), are apart: the square of their distance as a share of the
+    square of the teacher's length, the mean over photos (Romero et al., "FitNets: Hints for Thin
+    Deep Nets", 2015, eq. 3, but for the share)."""
+    off = (student.float() - teacher.float()).square().sum((1, 2, 3))
+    length = teacher.float().square().sum((1, 2, 3))
+    return (off / length.clamp_min(torch.finfo().tiny)).mean()
 
 
 def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

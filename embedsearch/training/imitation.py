@@ -18,11 +18,12 @@ from embedsearch.training.batches import Batch
 from embedsearch.training.heads import MAX_SCALE
 from embedsearch.training.lessons import Lessons
 from embedsearch.training.losses import grouped_info_nce, make_loss
+from embedsearch.training.map_hints import MapHints
 from embedsearch.training.recipe import Imitate
 from embedsearch.training.trainable import TrainableEncoder
 from embedsearch.training.word_relations import word_relations
 
-INFO_NCE, SUPCON = "info-nce", "supcon"
+INFO_NCE, SUPCON, MAPS = "info-nce", "supcon", "maps"
 IMITATIONS = {
     "cosine": "the embedding of a photo is the teacher's",
     "soft": "it is as near to each class name as the teacher finds it, at a temperature",
@@ -33,6 +34,7 @@ IMITATIONS = {
     "words": "words lie to one another as the text teacher has them",
     INFO_NCE: "photos against their captions or names, without any teacher",
     SUPCON: "photos of one label near one another, without any teacher",
+    MAPS: "what the network gives behind a stage is what the teacher's gives there",
 }
 """What ``--loss`` can name."""
 OF_TEXTS = ("affinity", "text", INFO_NCE)
@@ -50,12 +52,14 @@ class Imitation(nn.Module):
         settings: Imitate,
         *,
         places: Callable[[int], NDArray[np.int64]],
+        hints: MapHints | None = None,
         first_stage: int = 0,
         frozen_text: bool = False,
         seed: int = 0,
     ) -> None:
         """``places`` gives the photos of a step, ``weights`` names of :data:`IMITATIONS` and how
-        much each counts. Raises :class:`~embedsearch.errors.DataError`."""
+        much each counts; ``hints`` are for ``maps``. Raises
+        :class:`~embedsearch.errors.DataError`."""
         super().__init__()
         self.encoder, self.weights, self.settings = encoder, dict(weights), settings
         self.losses = nn.ModuleDict()
@@ -66,6 +70,7 @@ class Imitation(nn.Module):
             self.losses[SUPCON] = make_loss(SUPCON, dim=encoder.dim, classes=0)
         self.log_scale = nn.Parameter(torch.tensor(math.log(settings.scale)))
         self._lessons, self._places, self._first = lessons, places, first_stage
+        self._hints = hints
         self._row = {text: number for number, text in enumerate(lessons.texts)}
         self._frozen_text, self._seed = frozen_text, seed
         self._kept_prototypes: Tensor | None = None
@@ -74,12 +79,23 @@ class Imitation(nn.Module):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The weighted sum, and each loss by itself."""
         device = self.log_scale.device
-        batch = batch.to(device, self.encoder)
+        pixels, batch = batch.images, batch.to(device, self.encoder)
+        parts: dict[str, Tensor] = {}
+        values, reached = batch.images, self._first
+        if self._hints is not None:
+            given = self._hints.given(pixels.to(device))
+            parts[MAPS], values, reached = self._hints.compared(self.encoder.image, values, given)
+        if self.weights.keys() - {MAPS}:
+            mine = self.encoder.image.forward_from(values, reached)
+            parts |= self._of_rows(batch, distributed.gather_with_gradient(mine))
+        total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
+        return total, {name: part.item() for name, part in parts.items()}
+
+    def _of_rows(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
+        """What is learned of and by the embeddings of photos."""
         rows = self._lessons.photos
         places, looks = self._places(batch.step), batch.looks % rows.shape[1]
-        taught = _rows(rows[places, looks], device)
-        mine = self.encoder.image.forward_from(batch.images, self._first)
-        pictures = distributed.gather_with_gradient(mine)
+        taught = _rows(rows[places, looks], pictures.device)
         parts: dict[str, Tensor] = {}
         if "cosine" in self.weights:
             parts["cosine"] = distillation.cosine(self.projected(pictures), taught)
@@ -97,8 +113,7 @@ class Imitation(nn.Module):
             parts["words"] = word_relations(tower, known, self.settings.words, seed)
         if self.weights.keys() & set(OF_TEXTS):
             parts |= self._of_texts(batch, pictures, taught)
-        total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
-        return total, {name: part.item() for name, part in parts.items()}
+        return parts
 
     def projected(self, rows: Tensor) -> Tensor:
         """Rows of the student in the teacher's space, unit vectors (N, D)."""

@@ -264,6 +264,8 @@ class Imitate:
     """Of soft."""
     words: int = 96
     """Words of a step."""
+    maps: tuple[str, ...] = ()
+    """Stages behind which the loss maps compares, such as block 1."""
     label_weight: float = 0.5
     """How much a labelled photo counts beside one with captions, for info-nce."""
 

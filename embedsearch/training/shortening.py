@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from embedsearch.errors import DataError
-from embedsearch.training.towers import ImageTower
+from embedsearch.training.towers import ImageTower, said_shape
 
 
 def leave_out(image: ImageTower, names: Sequence[str], size: int) -> list[str]:
@@ -31,29 +30,13 @@ def leave_out(image: ImageTower, names: Sequence[str], size: int) -> list[str]:
     numbers = [image.stage_number(name) for name in names]
     if len(image.stages) in numbers:
         raise DataError("the head is no stage that can be left out; --dim 0 takes it away")
-    shapes = _shapes(image, size)
+    shapes = image.shapes(size)
     full = [image.stages[number][0] for number in numbers]
     for name, number in zip(full, numbers, strict=True):
         got, given = shapes[number : number + 2]
         if got != given:
-            raise DataError(f"{name} cannot be left out: of {_said(got)} it makes {_said(given)}")
+            raise DataError(
+                f"{name} cannot be left out: of {said_shape(got)} it makes {said_shape(given)}"
+            )
         image.replace_stage(name, nn.Identity())
     return full
-
-
-def _shapes(image: ImageTower, size: int) -> list[torch.Size]:
-    """Of a picture, and of what each stage makes of it."""
-    training, parameter = image.training, next(image.parameters())
-    image.eval()
-    values = torch.zeros((1, 3, size, size), device=parameter.device, dtype=parameter.dtype)
-    found = [values.shape]
-    with torch.no_grad():
-        for _, stage in image.stages:
-            values = stage(values)
-            found.append(values.shape)
-    image.train(training)
-    return found
-
-
-def _said(shape: torch.Size) -> str:
-    return " x ".join(str(side) for side in shape[1:])

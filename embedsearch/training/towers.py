@@ -106,6 +106,20 @@ class ImageTower(nn.Module):
             values = module(values)
         return values
 
+    def shapes(self, size: int) -> list[torch.Size]:
+        """Of a picture of that side, and of what each stage makes of it; the stages must be
+        sequential."""
+        training, parameter = self.training, next(self.parameters())
+        self.eval()
+        values = torch.zeros((1, 3, size, size), device=parameter.device, dtype=parameter.dtype)
+        found = [values.shape]
+        with torch.no_grad():
+            for stage in self._modules_in_order[0]:
+                values = stage(values)
+                found.append(values.shape)
+        self.train(training)
+        return found
+
     def forward_from(self, activations: Tensor, first: int) -> Tensor:
         """From what enters stage ``first`` to unit vectors; 0 is from the pixels."""
         if first == 0:
@@ -143,6 +157,11 @@ class ImageTower(nn.Module):
                 f"there is no stage {name!r}; there are, in order: {', '.join(self._names)}, head"
             )
         return found[0]
+
+
+def said_shape(shape: torch.Size) -> str:
+    """Of maps (N, C, H, W), for people: "24 x 52 x 52"."""
+    return " x ".join(str(side) for side in shape[1:])
 
 
 def _means(wanted: str, known: str) -> bool:
