@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import torchvision
 from mobilenet import write_weights
 from pictures import photograph
+from safetensors.torch import save_file
 from small_networks import network, write_encoder
 from small_training import write_table
 from torch_models import (
@@ -26,6 +28,7 @@ from torch_models import (
 from embedsearch.encoders import registry
 from embedsearch.encoders.onnx import OnnxEncoder
 from embedsearch.errors import DataError, EncoderError
+from embedsearch.training.interpolation import interpolate, weights_of
 from embedsearch.training.recipe import About
 from embedsearch.training.towers import BagText
 from embedsearch.training.trainable import TrainableEncoder, load_trainable
@@ -78,6 +81,25 @@ def test_a_model_of_a_library_gives_the_embeddings_that_its_encoder_gives(
     rows = written(load_trainable(specs["openclip"]), tmp_path / "out").encode_images(squares)
     expected = registry.load(specs["openclip"], "cpu").encode_images(squares)
     assert np.allclose(rows, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_a_network_that_asks_for_the_version_of_its_weights_is_trained_like_any_other(
+    tmp_path: Path, ending: str
+) -> None:
+    torch.manual_seed(3)
+    state = torchvision.models.mnasnet0_5(weights=None).state_dict()
+    file = tmp_path / f"mnasnet.{ending}"
+    torch.save(state, file) if ending == "pth" else save_file(state, file)
+    spec = f"torchvision:mnasnet0_5@{file}"
+    encoder = load_trainable(spec, size=64)
+    rows = written(encoder, tmp_path / "out").encode_images(PICTURES)
+    again = written(load_trainable(str(tmp_path / "out")), tmp_path / "again")
+    assert np.allclose(again.encode_images(PICTURES), rows, atol=1e-5)
+    before = weights_of(encoder)
+    interpolate(encoder, before, {n: v + 1 for n, v in before.items()}, 0.5)
+    weight = "image.network.layers.0.weight"
+    assert torch.allclose(encoder.state_dict()[weight], before[weight] + 0.5)
 
 
 def test_a_transformer_that_is_not_trained_is_written_like_one_that_is(tmp_path: Path) -> None:

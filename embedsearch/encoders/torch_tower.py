@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from embedsearch.encoders.base import Embeddings, Pixels
 from embedsearch.encoders.model_spec import ModelSpec
 from embedsearch.encoders.preprocess import ResizeWay
+from embedsearch.encoders.state_dict import with_versions
 from embedsearch.errors import EncoderError, QueryError
 from embedsearch.records import EncoderInfo
 from embedsearch.settings import Device
@@ -230,7 +231,8 @@ def load_state(model: nn.Module, state: dict[str, Tensor], unused: Sequence[str]
     """Load a state dict; a weight that is missing, or too many, raises :class:`ValueError`."""
     left = tuple(f"{module}." for module in unused)
     body = {name: value for name, value in state.items() if not name.startswith(left)}
-    missing, surplus = model.load_state_dict(body, strict=False)
+    told = getattr(state, "_metadata", None)
+    missing, surplus = model.load_state_dict(with_versions(body, model, told), strict=False)
     if missing or surplus:
         kind, names = ("lacks", missing) if missing else ("has, but the model lacks,", surplus)
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from embedsearch.encoders.state_dict import with_versions
 from embedsearch.errors import DataError
 
 SHARES = tuple(n / 10 for n in range(11))
@@ -41,7 +42,7 @@ def interpolate(
         else value
         for name, value in after.items()
     }
-    module.load_state_dict(mixed)
+    module.load_state_dict(with_versions(mixed, module))
 
 
 def choose(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from embedsearch.encoders.state_dict import with_versions
 from embedsearch.training import distributed
 
 State = dict[str, Any]
@@ -105,7 +106,7 @@ def complete(module: nn.Module, spare: dict[str, nn.Module]) -> None:
         module.cpu()
     for name, part in spare.items():
         setattr(module, name, part)
-    module.load_state_dict(weights)
+    module.load_state_dict(with_versions(weights, module))
 
 
 def spare_parts(module: nn.Module, strategy: str) -> dict[str, nn.Module]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from embedsearch.encoders import text
 from embedsearch.encoders.folder import EncoderFolder, hash_file, read_folder
 from embedsearch.encoders.onnx import IMAGE
+from embedsearch.encoders.state_dict import with_versions
 from embedsearch.errors import DataError, EncoderError
 from embedsearch.training.architecture import read_architecture, told_architecture
 from embedsearch.training.dequantize import read_onnx_only
@@ -138,7 +139,7 @@ def _load_state(encoder: TrainableEncoder, state: dict[str, Tensor]) -> None:
     if encoder.about.kind == "openclip":
         names = {_open_clip_name(name): name for name in encoder.state_dict()}
         state = {names.get(name, name): value for name, value in state.items()}
-    encoder.load_state_dict(state)
+    encoder.load_state_dict(with_versions(state, encoder))
 
 
 def _open_clip_name(name: str) -> str:
