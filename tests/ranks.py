@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import conv2d, cross_entropy
 
 from embedsearch.training import distributed, parted
+from embedsearch.training.distillation import maps
 from embedsearch.training.loop import Loop
 from embedsearch.training.mixing import mix_batch
 from embedsearch.training.recipe import Optimisation
@@ -71,6 +72,19 @@ class Mixed(Contrast):
         rows = distributed.gather_with_gradient(self.image(laid))
         found = cross_entropy(self.log_scale.exp() * rows @ rows.roll(1, 0).T, shares)
         return found, {"contrast": found.item()}
+
+
+class Hinted(Contrast):
+    """The same, and what the first stage gives is to be what another network's gives."""
+
+    def loss(self, pixels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        weight = torch.randn((4, 3, 3, 3), generator=torch.Generator().manual_seed(1))
+        values = self.image.run_stages(pixels, 0, 1)
+        apart = maps(values, conv2d(pixels, weight).relu())
+        rows = distributed.gather_with_gradient(self.image.forward_from(values, 1))
+        scores = self.log_scale.exp() * rows @ rows.roll(1, 0).T
+        found = cross_entropy(scores, torch.arange(len(rows))) + apart
+        return found, {"hinted": found.item()}
 
 
 def batches(first: int) -> Iterator[Tensor]:
@@ -168,6 +182,8 @@ def _everything(out: Path) -> dict[str, Any]:
     }
     for strategy in distributed.STRATEGIES:
         told[f"gradients mixed {strategy}"] = gradients(strategy, kind=Mixed)
+    for strategy in ("ddp", "fsdp"):
+        told[f"gradients hinted {strategy}"] = gradients(strategy, kind=Hinted)
     told["gradients accumulated"] = gradients("ddp", accumulate=2)
     told["gradients accumulated fsdp"] = gradients("fsdp", accumulate=2)
     for strategy in distributed.STRATEGIES:

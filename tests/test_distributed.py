@@ -77,6 +77,14 @@ def test_pictures_are_mixed_with_those_before_them_of_other_processes_too(
     same(two[f"gradients mixed {strategy}"], alone, 1e-6)
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_maps_of_two_processes_are_compared_as_those_of_one(
+    two: dict[str, Any], strategy: str
+) -> None:
+    alone = ranks.gradients("ddp", kind=ranks.Hinted)
+    same(two[f"gradients hinted {strategy}"], alone, by=1e-5)
+
+
 @pytest.mark.parametrize("strategy", ["", " fsdp"])
 def test_gradients_exchanged_after_the_last_of_two_passes_are_their_sum(
     two: dict[str, Any], strategy: str
