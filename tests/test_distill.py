@@ -336,6 +336,7 @@ def test_agreement_of_a_turned_space_is_in_relations_and_neighbours_alone() -> N
         (["teacher.text=none", 'loss.losses=["affinity"]'], "the student has none"),
         (['loss.losses=["words"]'], "--text-teacher minilm"),
         (["data.augmentation=mixup"], "mixup"),
+        (['loss.maps=["layer2"]'], "loss.maps names layer2, and no loss compares maps"),
         (["model.norm=group"], "norm is frozen or batch, not 'group'"),
         (["data.paths=[]"], "name photos to learn from"),
     ],

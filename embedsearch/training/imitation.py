@@ -175,6 +175,11 @@ class Imitation(nn.Module):
                 raise DataError(f"there is no loss {name!r}; there are {', '.join(IMITATIONS)}")
         if not self.weights:
             raise DataError(f"name a loss: {', '.join(IMITATIONS)}")
+        if self.settings.maps and MAPS not in self.weights:
+            raise DataError(
+                f"loss.maps names {', '.join(self.settings.maps)}, and no loss compares maps; add "
+                "--loss maps"
+            )
         wants = [name for name in self.weights if name in (*OF_TEXTS, "words")]
         if wants and self.encoder.text is None:
             raise DataError(
