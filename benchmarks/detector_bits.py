@@ -29,7 +29,7 @@ from embedsearch.enrichers.detect_onnx import OnnxDetector, detector_file
 from embedsearch.enrichers.detect_yolo import entering
 from embedsearch.training.detect.yolox import export, from_onnx
 from embedsearch.training.evaluate.detection import evaluate_detection, pixels_of, read_photos
-from embedsearch.training.quantize.graph import Graph, prepare, quiet
+from embedsearch.training.onnx_graph.graph import Graph, prepare, quiet
 
 SIZE = 416
 WAYS = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}

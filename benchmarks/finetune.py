@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from measure import report
 
-from embedsearch.training.finetune import Run
-from embedsearch.training.photo_lists import read_photo_list
+from embedsearch.training.data.photo_lists import read_photo_list
+from embedsearch.training.finetune.run import Run
 from embedsearch.training.recipe import Recipe
 from embedsearch.training.recipe_files import overridden
 

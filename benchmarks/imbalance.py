@@ -27,15 +27,15 @@ from numpy.typing import NDArray
 
 from embedsearch.encoders.base import Embeddings
 from embedsearch.encoders.registry import load
-from embedsearch.training.balance import Labels
+from embedsearch.training.data.balance import Labels
 from embedsearch.training.evaluate.ground_truth import (
     Row,
     encode_files,
     read_csv,
     read_json_lines,
 )
-from embedsearch.training.probe import BALANCES, INVERSE_REGULARISATION, Balance, fit_probe
-from embedsearch.training.recall import class_recall, recall_means
+from embedsearch.training.finetune.probe import BALANCES, INVERSE_REGULARISATION, Balance, fit_probe
+from embedsearch.training.finetune.recall import class_recall, recall_means
 
 FIGURES = ("overall", "rare", "middle", "common")
 NEIGHBOURS = 2

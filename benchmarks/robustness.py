@@ -33,12 +33,12 @@ from embedsearch.encoders.folder import EncoderFolder, hash_file, read_folder
 from embedsearch.encoders.onnx import IMAGE
 from embedsearch.encoders.preprocess import to_square
 from embedsearch.images.decode import decode
-from embedsearch.training.corruptions import CORRUPTIONS
-from embedsearch.training.data import read_photos
-from embedsearch.training.export import INPUT, OUTPUT
-from embedsearch.training.quantize.graph import Graph
-from embedsearch.training.robustness import FIGURES, evaluate_robustness
-from embedsearch.training.robustness_plot import draw
+from embedsearch.training.augment.corruptions import CORRUPTIONS
+from embedsearch.training.data.photos import read_photos
+from embedsearch.training.evaluate.robustness import FIGURES, evaluate_robustness
+from embedsearch.training.evaluate.robustness_plot import draw
+from embedsearch.training.networks.export import INPUT, OUTPUT
+from embedsearch.training.onnx_graph.graph import Graph
 
 RIDGE = 1e-3
 """Of the mean square of the features."""

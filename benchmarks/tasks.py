@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from embedsearch.encoders import registry
-from embedsearch.training.mini import measure, versions
+from embedsearch.training.mini.make import measure, versions
 
 LINES = {
     "text to image R@1": ("captions", "text_to_image", "R@1"),

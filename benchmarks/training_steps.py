@@ -1,8 +1,8 @@
 """What does a step of training take on this CPU, forwards and backwards, in bf16?
 
-Each network as :func:`~embedsearch.training.memory_format.channels_last` makes it ready, beside
-the same with its weights channels last and nothing else. Weights are of no meaning; the processor
-has to compute with bf16.
+Each network as :func:`~embedsearch.training.networks.memory_format.channels_last` makes it ready,
+beside the same with its weights channels last and nothing else. Weights are of no meaning; the
+processor has to compute with bf16.
 
     python benchmarks/training_steps.py [--batch 32] [--runs 7]
 """
@@ -18,8 +18,8 @@ import torch
 from measure import interleaved, median, ratios, report
 from torch import nn
 
-from embedsearch.training.memory_format import channels_last
-from embedsearch.training.trainable import load_trainable
+from embedsearch.training.networks.loading import load_trainable
+from embedsearch.training.networks.memory_format import channels_last
 
 TIMM = ("mobilenetv3_large_100", "efficientnet_b0", "mnasnet_100", "convnext_atto", "resnet18")
 SIZE = 208

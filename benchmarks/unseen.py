@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from embedsearch.encoders import registry
 from embedsearch.encoders.base import Encoder
 from embedsearch.encoders.preprocess import to_square
-from embedsearch.training.data import Photo, label_names, read_photos
+from embedsearch.training.data.photos import Photo, label_names, read_photos
+from embedsearch.training.data.pixels import load_pixels
 from embedsearch.training.evaluate.category import prompt
 from embedsearch.training.evaluate.ground_truth import (
     encode_files,
@@ -35,7 +36,6 @@ from embedsearch.training.evaluate.ground_truth import (
     read_csv,
 )
 from embedsearch.training.evaluate.metrics import leave_one_out, retrieval_summary
-from embedsearch.training.features import load_pixels
 
 SOURCE = "caltech101"
 CLASSES = 20
@@ -115,7 +115,7 @@ def bare(weights: Path, pictures: Labelled) -> float:
     """1-NN of MobileNetV2's pooled features, float32."""
     import torch
 
-    from embedsearch.training.mobilenetv2 import MEAN, STD, load_mobilenetv2
+    from embedsearch.training.networks.mobilenetv2 import MEAN, STD, load_mobilenetv2
 
     network, rows = load_mobilenetv2(weights), []
     for file, _ in pictures:

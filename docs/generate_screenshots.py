@@ -26,7 +26,7 @@ from embedsearch.commands.demo_pictures import make_pictures
 from embedsearch.commands.output import write_hit_gallery
 from embedsearch.images.decode import decode
 from embedsearch.index import Index
-from embedsearch.training.augment_sheet import draw_sheet
+from embedsearch.training.augment.sheet import draw_sheet
 
 DOCS = Path(__file__).parent
 EMBEDSEARCH = str(Path(sys.executable).with_name("embedsearch"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedsearch.training.mobilenetv2 import MobileNetV2
+from embedsearch.training.networks.mobilenetv2 import MobileNetV2
 
 
 def random_arrays(seed: int = 0) -> dict[str, np.ndarray]:

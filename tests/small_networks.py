@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from embedsearch.encoders.folder import EncoderFolder, hash_file
-from embedsearch.training.export import export_image_tower
+from embedsearch.training.networks.export import export_image_tower
 
 SIZE, DIM = 32, 8
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -10,12 +10,12 @@ from PIL import Image
 from safetensors.numpy import save_file
 from torch_models import TIMM, save_timm
 
-from embedsearch.training.augment import augmentation
-from embedsearch.training.looks import Looks
-from embedsearch.training.photo_lists import read_photo_list
+from embedsearch.training.augment.policies import augmentation
+from embedsearch.training.data.photo_lists import read_photo_list
+from embedsearch.training.looks.drawing import Looks
+from embedsearch.training.networks.loading import load_trainable
 from embedsearch.training.recipe import Recipe
 from embedsearch.training.recipe_files import overridden
-from embedsearch.training.trainable import load_trainable
 
 KINDS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 60, 220)}
 WORDS = ["[UNK]", "a", "photo", "of", "the", "picture", "red", "green", "blue", "thing"]

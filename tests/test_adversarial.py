@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from embedsearch.errors import DataError
-from embedsearch.training.adversarial import (
+from embedsearch.training.augment.adversarial import (
     KINDS,
     Attack,
     PixelScale,

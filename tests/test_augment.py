@@ -11,9 +11,9 @@ from pictures import quarters
 
 from embedsearch.encoders.preprocess import to_square
 from embedsearch.errors import DataError
-from embedsearch.training.augment import BUNDLES, POLICIES, augmentation, mix_batch
-from embedsearch.training.augment_steps import STEPS
-from embedsearch.training.mixing import MIXES
+from embedsearch.training.augment.mixing import MIXES
+from embedsearch.training.augment.policies import BUNDLES, POLICIES, augmentation, mix_batch
+from embedsearch.training.augment.steps import STEPS
 
 SIZE = 48
 PICTURE = np.asarray(quarters(96, 64))

@@ -11,8 +11,8 @@ from PIL import Image
 
 from embedsearch.errors import DataError, OutputError
 from embedsearch.render.tiles import GAP, HEADING, MARGIN, TILE, TITLE
-from embedsearch.training.augment import augmentation
-from embedsearch.training.augment_sheet import draw_sheet
+from embedsearch.training.augment.policies import augmentation
+from embedsearch.training.augment.sheet import draw_sheet
 
 PICTURES = [np.asarray(quarters()), np.asarray(photograph().resize((120, 80)))]
 

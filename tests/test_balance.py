@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedsearch.errors import DataError, MissingExtraError
-from embedsearch.training.balance import (
+from embedsearch.training.data.balance import (
     SAMPLINGS,
     SYNTHESES,
     augmentation_strengths,

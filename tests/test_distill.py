@@ -17,15 +17,16 @@ from embedsearch.commands.app import app
 from embedsearch.encoders import registry
 from embedsearch.encoders.base import Encoder
 from embedsearch.errors import DataError, EmbedSearchError
-from embedsearch.training.agreement import agreement
-from embedsearch.training.distill import Distiller
+from embedsearch.training.distill.agreement import agreement
+from embedsearch.training.distill.run import Distiller
+from embedsearch.training.networks.building import build
+from embedsearch.training.networks.loading import load_trainable
+from embedsearch.training.networks.towers import BagText
+from embedsearch.training.networks.trained_folder import write_trained
 from embedsearch.training.recipe import Distillation
 from embedsearch.training.recipe_files import overridden, read_recipe
-from embedsearch.training.sentences import load_sentences
-from embedsearch.training.teacher import teach_photos, teach_texts, views_of
-from embedsearch.training.towers import BagText
-from embedsearch.training.trainable import build, load_trainable
-from embedsearch.training.trained_folder import write_trained
+from embedsearch.training.teachers.sentences import load_sentences
+from embedsearch.training.teachers.teacher import teach_photos, teach_texts, views_of
 
 DIM = 12
 

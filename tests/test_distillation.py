@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from embedsearch.training.distillation import (
+from embedsearch.training.losses.distillation import (
     affinity,
     angles,
     cosine,

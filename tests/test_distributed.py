@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import ranks
 import torch
+import two_processes
 
 from embedsearch.errors import DataError
-from embedsearch.training import distributed
-from embedsearch.training.pipelining import cut
+from embedsearch.training.distributed import collectives, placement
+from embedsearch.training.distributed.pipelining import cut
+from embedsearch.training.distributed.ranks import Ranks, is_main, ranks
+from embedsearch.training.distributed.rendezvous import joined
 
 STRATEGIES = ("ddp", "fsdp", "pipeline")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--max-restarts", "1"]
@@ -31,7 +33,7 @@ def launched(mode: str, out: Path) -> dict[str, Any]:
             "--standalone",
             "--nproc-per-node",
             "2",
-            str(Path(ranks.__file__)),
+            str(Path(two_processes.__file__)),
             mode,
             str(out),
         ],
@@ -49,7 +51,7 @@ def launched(mode: str, out: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("two")
-    ranks.trained(out / ranks.ALONE, ema=0.5, stops=True)
+    two_processes.trained(out / two_processes.ALONE, ema=0.5, stops=True)
     return launched("all", out)
 
 
@@ -63,7 +65,7 @@ def same(first: dict[str, list[float]], second: dict[str, list[float]], by: floa
 def test_gradients_of_two_processes_are_those_of_one_with_twice_the_batch(
     two: dict[str, Any], strategy: str
 ) -> None:
-    alone = ranks.gradients("ddp")
+    alone = two_processes.gradients("ddp")
     assert max(map(abs, alone["log_scale"])) > 1e-4
     same(two[f"gradients {strategy}"], alone, 1e-6)
 
@@ -72,8 +74,8 @@ def test_gradients_of_two_processes_are_those_of_one_with_twice_the_batch(
 def test_pictures_are_mixed_with_those_before_them_of_other_processes_too(
     two: dict[str, Any], strategy: str
 ) -> None:
-    alone = ranks.gradients("ddp", kind=ranks.Mixed)
-    assert alone["image.head.weight"] != ranks.gradients("ddp")["image.head.weight"]
+    alone = two_processes.gradients("ddp", kind=two_processes.Mixed)
+    assert alone["image.head.weight"] != two_processes.gradients("ddp")["image.head.weight"]
     same(two[f"gradients mixed {strategy}"], alone, 1e-6)
 
 
@@ -81,7 +83,7 @@ def test_pictures_are_mixed_with_those_before_them_of_other_processes_too(
 def test_maps_of_two_processes_are_compared_as_those_of_one(
     two: dict[str, Any], strategy: str
 ) -> None:
-    alone = ranks.gradients("ddp", kind=ranks.Hinted)
+    alone = two_processes.gradients("ddp", kind=two_processes.Hinted)
     same(two[f"gradients hinted {strategy}"], alone, by=1e-5)
 
 
@@ -89,14 +91,16 @@ def test_maps_of_two_processes_are_compared_as_those_of_one(
 def test_gradients_exchanged_after_the_last_of_two_passes_are_their_sum(
     two: dict[str, Any], strategy: str
 ) -> None:
-    same(two[f"gradients accumulated{strategy}"], ranks.gradients("ddp", accumulate=2), 1e-6)
+    same(
+        two[f"gradients accumulated{strategy}"], two_processes.gradients("ddp", accumulate=2), 1e-6
+    )
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_run_of_two_processes_ends_where_one_process_does(
     two: dict[str, Any], strategy: str, tmp_path: Path
 ) -> None:
-    alone = ranks.trained(tmp_path, ema=0.5)
+    alone = two_processes.trained(tmp_path, ema=0.5)
     together = two[f"trained {strategy}"]
     assert len(set(alone["losses"])) == 6
     np.testing.assert_allclose(together["losses"], alone["losses"], atol=1e-5)
@@ -107,9 +111,10 @@ def test_a_run_of_two_processes_ends_where_one_process_does(
 def test_stages_stay_frozen_or_thaw_later_in_two_processes_as_in_one(
     two: dict[str, Any], strategy: str, tmp_path: Path
 ) -> None:
-    alone, together = ranks.trained(tmp_path, thaws=True), two[f"thawed {strategy}"]
+    alone, together = two_processes.trained(tmp_path, thaws=True), two[f"thawed {strategy}"]
     start = {
-        name: value.flatten().tolist() for name, value in ranks.Contrast().state_dict().items()
+        name: value.flatten().tolist()
+        for name, value in two_processes.Contrast().state_dict().items()
     }
     moved = {name for name in start if alone["weights"][name] != start[name]}
     assert moved == {
@@ -139,7 +144,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
 def test_two_processes_go_on_where_one_was_stopped(
     two: dict[str, Any], strategy: str, tmp_path: Path
 ) -> None:
-    alone, resumed = ranks.trained(tmp_path, ema=0.5), two[f"resumed {strategy} of one"]
+    alone, resumed = two_processes.trained(tmp_path, ema=0.5), two[f"resumed {strategy} of one"]
     assert resumed["losses"][:3] == alone["losses"][:3]
     np.testing.assert_allclose(resumed["losses"], alone["losses"], atol=1e-5)
     same(resumed["weights"], alone["weights"], 2e-5)
@@ -174,7 +179,7 @@ def test_a_machine_that_takes_the_place_of_a_lost_one_goes_on_with_the_other(
     def machine(mode: str, *, hosts: bool = False) -> subprocess.Popen[str]:
         settings = ["--rdzv-conf", f"is_host={int(hosts)}", "--local-addr", "127.0.0.1"]
         return subprocess.Popen(
-            [*command, *settings, str(Path(ranks.__file__)), mode, str(tmp_path)],
+            [*command, *settings, str(Path(two_processes.__file__)), mode, str(tmp_path)],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -203,19 +208,19 @@ def test_a_machine_that_takes_the_place_of_a_lost_one_goes_on_with_the_other(
 
 def test_a_process_alone_gathers_and_shares_nothing() -> None:
     rows = torch.arange(6.0).reshape(3, 2)
-    assert distributed.gather_with_gradient(rows) is rows
-    assert distributed.gather(rows) is rows
-    assert distributed.share([1, 2, 3]) == [1, 2, 3]
-    assert distributed.ranks() == distributed.Ranks()
-    assert distributed.is_main()
-    assert distributed.mean(2.5) == 2.5
-    assert distributed.from_main("told") == "told"
+    assert collectives.gather_with_gradient(rows) is rows
+    assert collectives.gather(rows) is rows
+    assert collectives.share([1, 2, 3]) == [1, 2, 3]
+    assert ranks() == Ranks()
+    assert is_main()
+    assert collectives.mean(2.5) == 2.5
+    assert collectives.from_main("told") == "told"
 
 
 def test_a_rank_that_is_no_number_is_a_named_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(DataError, match="Use torchrun"):
-        distributed.ranks()
+        ranks()
 
 
 def test_a_machine_whose_name_is_its_own_loopback_address_is_told_what_to_say(
@@ -227,14 +232,14 @@ def test_a_machine_whose_name_is_its_own_loopback_address_is_told_what_to_say(
     monkeypatch.setattr("socket.gethostbyname", lambda name: "127.0.1.1")
     with (
         pytest.raises(DataError, match=r"127\.0\.1\.1.*GLOO_SOCKET_IFNAME=eth0"),
-        distributed.joined(torch.device("cpu")),
+        joined(torch.device("cpu")),
     ):
         raise AssertionError("it went on")
 
 
 def test_a_strategy_that_there_is_not_is_a_named_error() -> None:
     with pytest.raises(DataError, match="ddp, fsdp, pipeline"):
-        distributed.place(torch.nn.Linear(1, 1), torch.device("cpu"), "dpp")
+        placement.place(torch.nn.Linear(1, 1), torch.device("cpu"), "dpp")
 
 
 def test_stages_are_cut_where_the_heaviest_part_is_lightest() -> None:

@@ -26,18 +26,19 @@ from embedsearch.commands.app import app
 from embedsearch.encoders import registry
 from embedsearch.encoders.onnx import OnnxEncoder
 from embedsearch.errors import DataError
-from embedsearch.training import distributed, finetune
-from embedsearch.training.augment import augmentation
-from embedsearch.training.batches import Batch, Plan
-from embedsearch.training.data import Photo
-from embedsearch.training.distillation import neighbours
-from embedsearch.training.finetune import Run
-from embedsearch.training.interpolation import parse_share
-from embedsearch.training.looks import to_tensor
-from embedsearch.training.objective import Objective
-from embedsearch.training.probe import fit_probe
+from embedsearch.training.augment.policies import augmentation
+from embedsearch.training.data.photos import Photo
+from embedsearch.training.distributed import placement
+from embedsearch.training.finetune import run as finetune
+from embedsearch.training.finetune.objective import Objective
+from embedsearch.training.finetune.probe import fit_probe
+from embedsearch.training.finetune.run import Run
+from embedsearch.training.looks.batches import Batch, Plan
+from embedsearch.training.looks.drawing import to_tensor
+from embedsearch.training.loop.unfreezing import parameter_groups
+from embedsearch.training.losses.distillation import neighbours
+from embedsearch.training.networks.interpolation import parse_share
 from embedsearch.training.recipe import Freeze, Recipe
-from embedsearch.training.unfreezing import parameter_groups
 
 DEFAULTS = ("optimisation.rate=0.01",)
 
@@ -321,7 +322,7 @@ def test_features_need_the_whole_network_in_one_process(
 ) -> None:
     recipe = small_recipe(desk, desk / "photos", 'loss.losses=["features"]')
     run = Run(recipe, desk / "pipeline")
-    monkeypatch.setattr(distributed, "pipeline", object)
+    monkeypatch.setattr(placement, "pipeline", object)
     with pytest.raises(DataError, match="take --strategy ddp or fsdp"):
         run.finetune()
 
@@ -420,7 +421,7 @@ def test_the_command_tells_before_and_after(desk: Path, trained: Run) -> None:
     missing = CliRunner().invoke(app, ["finetune", f"{desk}/photos"])
     assert missing.exit_code == 2
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("embedsearch.training.distributed.is_main", lambda: False)
+        patched.setattr("embedsearch.training.distributed.ranks.is_main", lambda: False)
         other = CliRunner().invoke(
             app, ["finetune", f"{desk}/photos", "--out", f"{desk}/other", *words]
         )

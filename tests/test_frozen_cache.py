@@ -11,9 +11,14 @@ import pytest
 import torch
 from small_training import SIZE, draw_looks
 
-from embedsearch.training.augment import augmentation
-from embedsearch.training.frozen_cache import FrozenCache, cache_frozen, fingerprint, look_seed
-from embedsearch.training.looks import Looks, to_tensor
+from embedsearch.training.augment.policies import augmentation
+from embedsearch.training.looks.drawing import Looks, to_tensor
+from embedsearch.training.looks.frozen_cache import (
+    FrozenCache,
+    cache_frozen,
+    fingerprint,
+    look_seed,
+)
 
 STAGE, VIEWS = 5, 2
 
@@ -50,7 +55,7 @@ def test_it_holds_what_the_frozen_stages_give_for_every_look(looks: Looks, tmp_p
 def test_it_is_read_again_and_goes_on_where_it_was_broken_off(
     looks: Looks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedsearch.training.frozen_cache._SAVE_EVERY", 2)
+    monkeypatch.setattr("embedsearch.training.looks.frozen_cache._SAVE_EVERY", 2)
     whole = kept(looks, tmp_path / "whole")
     plain = Looks.drawn
 

@@ -13,8 +13,8 @@ from small_training import draw_classes, small_recipe, write_captions, write_tab
 from embedsearch.encoders import registry
 from embedsearch.errors import DataError
 from embedsearch.records import EncoderInfo
-from embedsearch.training.finetune import Run
-from embedsearch.training.guesses import BACKGROUND, Guesses, guess, read_class_names
+from embedsearch.training.finetune.run import Run
+from embedsearch.training.teachers.guesses import BACKGROUND, Guesses, guess, read_class_names
 
 NAMES = [(BACKGROUND,), ("red", "scarlet"), ("green",)]
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from small_training import SIZE, draw_looks
 
-from embedsearch.training import look_cache
-from embedsearch.training.augment import augmentation
-from embedsearch.training.frozen_cache import cache_frozen
-from embedsearch.training.look_cache import cache_looks, fingerprint, look_seed
-from embedsearch.training.looks import Looks
+from embedsearch.training.augment.policies import augmentation
+from embedsearch.training.looks import look_cache
+from embedsearch.training.looks.drawing import Looks
+from embedsearch.training.looks.frozen_cache import cache_frozen
+from embedsearch.training.looks.look_cache import cache_looks, fingerprint, look_seed
 
 VIEWS = 2
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from embedsearch.training.memory_format import channels_last
+from embedsearch.training.networks.memory_format import channels_last
 
 STEM = """
 import torch
 from torch import nn
-from embedsearch.training.memory_format import channels_last
+from embedsearch.training.networks.memory_format import channels_last
 
 torch.manual_seed(0)
 network = channels_last(nn.Sequential(nn.Conv2d(3, 48, 1, stride=2), nn.Conv2d(48, 8, 3)))

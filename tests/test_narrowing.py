@@ -16,14 +16,15 @@ from torch_models import TIMM, save_timm
 
 from embedsearch.encoders.onnx import OnnxEncoder
 from embedsearch.errors import DataError
-from embedsearch.training.distill import Distiller
-from embedsearch.training.finetune import Run
-from embedsearch.training.mobilenetv2 import InvertedResidual
-from embedsearch.training.narrowing import STEP, narrow
+from embedsearch.training.distill.run import Distiller
+from embedsearch.training.finetune.run import Run
+from embedsearch.training.networks.encoder import TrainableEncoder
+from embedsearch.training.networks.loading import load_trainable
+from embedsearch.training.networks.mobilenetv2 import InvertedResidual
+from embedsearch.training.networks.narrowing import STEP, narrow
+from embedsearch.training.networks.trained_folder import read_trained, write_trained
 from embedsearch.training.recipe import Distillation
 from embedsearch.training.recipe_files import overridden
-from embedsearch.training.trainable import TrainableEncoder, load_trainable
-from embedsearch.training.trained_folder import read_trained, write_trained
 
 SIDE = 64
 USUAL = (32, 96, 144, 144, 192, 192, 192, *[384] * 4, *[576] * 3, *[960] * 3)

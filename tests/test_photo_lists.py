@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from small_training import draw_classes
 
 from embedsearch.errors import DataError
-from embedsearch.training.data import Photo
-from embedsearch.training.photo_lists import read_photo_list, readable, split, thinned
+from embedsearch.training.data.photo_lists import read_photo_list, readable, split, thinned
+from embedsearch.training.data.photos import Photo
 
 
 def photo(label: str | None, number: int) -> Photo:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embedsearch.encoders.base import Embeddings
-from embedsearch.training.principal_axes import on_axes, principal_axes
+from embedsearch.training.distill.principal_axes import on_axes, principal_axes
 
 
 def unit(rows: np.ndarray) -> Embeddings:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from embedsearch.errors import DataError
-from embedsearch.training.probe import BALANCES, fit_probe
-from embedsearch.training.recall import COLUMNS, class_recall, recall_report
+from embedsearch.training.finetune.probe import BALANCES, fit_probe
+from embedsearch.training.finetune.recall import COLUMNS, class_recall, recall_report
 
 COUNTS = (90, 30, 8)
 

@@ -11,12 +11,12 @@ from onnx import ModelProto, numpy_helper
 from torch import Tensor, nn
 
 from embedsearch.errors import DataError, EncoderError
-from embedsearch.training.export import export_image_tower
+from embedsearch.training.networks.export import export_image_tower
+from embedsearch.training.onnx_graph.entry import fold_entry
+from embedsearch.training.onnx_graph.graph import Graph, embed, prepare, session
 from embedsearch.training.quantize.biases import correct_biases
 from embedsearch.training.quantize.calibrate import Method, activation_ranges
-from embedsearch.training.quantize.entry import fold_entry
 from embedsearch.training.quantize.equalise import equalise, watch
-from embedsearch.training.quantize.graph import Graph, embed, prepare, session
 from embedsearch.training.quantize.sensitivity import named, quantisable, sensitivity
 from embedsearch.training.quantize.simulate import OnnxModule
 from embedsearch.training.quantize.static import quantize_graph

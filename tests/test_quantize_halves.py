@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from embedsearch.training.quantize.graph import Graph, session
+from embedsearch.training.onnx_graph.graph import Graph, session
 from embedsearch.training.quantize.halves import STORED, store_halves
 
 RNG = np.random.default_rng(3)

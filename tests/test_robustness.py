@@ -19,10 +19,9 @@ from typer.testing import CliRunner
 from embedsearch.commands.app import app
 from embedsearch.encoders.compound import JoinedEncoder
 from embedsearch.errors import DataError, MissingExtraError, OutputError
-from embedsearch.training import robustness_plot
-from embedsearch.training.corruptions import CORRUPTIONS
-from embedsearch.training.evaluate import evaluate_captions, evaluate_category
-from embedsearch.training.robustness import (
+from embedsearch.training.augment.corruptions import CORRUPTIONS
+from embedsearch.training.evaluate import evaluate_captions, evaluate_category, robustness_plot
+from embedsearch.training.evaluate.robustness import (
     LEVELS,
     Measured,
     Subjects,

@@ -18,10 +18,11 @@ from embedsearch.enrichers import registry
 from embedsearch.enrichers.base import Findings, Segmenter
 from embedsearch.errors import DataError
 from embedsearch.records import EnricherInfo
-from embedsearch.training.data import Photo
+from embedsearch.training.data.photos import Photo
 from embedsearch.training.evaluate.outlines import IGNORED
 from embedsearch.training.recipe import Optimisation
-from embedsearch.training.segment.batches import Batches, Drawer
+from embedsearch.training.segment.batches import Batches
+from embedsearch.training.segment.drawer import Drawer
 from embedsearch.training.segment.finetune import finetune
 from embedsearch.training.segment.kept import KeptMaps, packed_maps
 from embedsearch.training.segment.network import build, freeze

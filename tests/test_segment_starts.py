@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from torch import nn
 
 from embedsearch.errors import DataError
-from embedsearch.training.mobilenetv2 import MobileNetV2
+from embedsearch.training.networks.mobilenetv2 import MobileNetV2
 from embedsearch.training.segment.litert_start import read_mobilenetv2
 from embedsearch.training.segment.network import build, freeze
 from embedsearch.training.segment.pyramid import (

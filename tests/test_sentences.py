@@ -13,11 +13,11 @@ from small_training import draw_classes, small_recipe, write_captions, write_tab
 from torch.nn.functional import normalize
 
 from embedsearch.errors import DataError
-from embedsearch.training import sentences
-from embedsearch.training.agreement import agreement
-from embedsearch.training.finetune import Run
+from embedsearch.training.distill.agreement import agreement
+from embedsearch.training.finetune.run import Run
 from embedsearch.training.losses import grouped_info_nce, soft_info_nce
-from embedsearch.training.sentences import ask_sentences, read_words
+from embedsearch.training.teachers import sentences
+from embedsearch.training.teachers.sentences import ask_sentences, read_words
 
 
 def by_colour(texts: Sequence[str]) -> NDArray[np.float32]:

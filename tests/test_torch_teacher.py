@@ -12,9 +12,9 @@ from torch_models import TIMM, save_timm
 
 from embedsearch.encoders import registry
 from embedsearch.encoders.base import Pixels
-from embedsearch.training.torch_teacher import TorchTeacher, on_device
-from embedsearch.training.trainable import load_trainable
-from embedsearch.training.trained_folder import write_trained
+from embedsearch.training.networks.loading import load_trainable
+from embedsearch.training.networks.trained_folder import write_trained
+from embedsearch.training.teachers.torch_teacher import TorchTeacher, on_device
 
 
 @pytest.fixture(scope="module")

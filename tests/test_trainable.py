@@ -28,11 +28,12 @@ from torch_models import (
 from embedsearch.encoders import registry
 from embedsearch.encoders.onnx import OnnxEncoder
 from embedsearch.errors import DataError, EncoderError
-from embedsearch.training.interpolation import interpolate, weights_of
+from embedsearch.training.networks.encoder import TrainableEncoder
+from embedsearch.training.networks.interpolation import interpolate, weights_of
+from embedsearch.training.networks.loading import load_trainable
+from embedsearch.training.networks.towers import BagText
+from embedsearch.training.networks.trained_folder import read_trained, write_trained
 from embedsearch.training.recipe import About
-from embedsearch.training.towers import BagText
-from embedsearch.training.trainable import TrainableEncoder, load_trainable
-from embedsearch.training.trained_folder import read_trained, write_trained
 
 PICTURES = [np.random.default_rng(n).integers(0, 256, (50, 70, 3), np.uint8) for n in range(2)]
 

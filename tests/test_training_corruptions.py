@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from embedsearch.encoders.base import Pixels
-from embedsearch.training.corruptions import CORRUPTIONS, corrupt
+from embedsearch.training.augment.corruptions import CORRUPTIONS, corrupt
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))
 

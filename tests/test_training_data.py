@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from embedsearch.errors import DataError
-from embedsearch.training.data import (
+from embedsearch.training.data.photos import (
     Photo,
     all_texts,
     draw_text,

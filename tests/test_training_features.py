@@ -15,7 +15,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from embedsearch.errors import DataError
-from embedsearch.training.features import extract_features, load_pixels, view_pixels
+from embedsearch.training.data.pixels import load_pixels, view_pixels
+from embedsearch.training.mini.features import extract_features
 
 SIZE = 16
 

@@ -16,12 +16,12 @@ from safetensors.numpy import save_file
 from embedsearch.encoders.onnx import OnnxEncoder, verify_files
 from embedsearch.encoders.text import TextTower, token_ids, wordpiece
 from embedsearch.errors import DataError
-from embedsearch.training.data import Photo
-from embedsearch.training.encoder_files import write_encoder
-from embedsearch.training.export import attach_head
-from embedsearch.training.fit import Recipe, Texts, fit_heads, scale_features
-from embedsearch.training.heads import MAX_SCALE, SMALLEST_DEVIATION, Heads, ImageHead
-from embedsearch.training.token_table import TokenTable, quantize_rows, read_potion
+from embedsearch.training.data.photos import Photo
+from embedsearch.training.mini.fit import Recipe, Texts, fit_heads, scale_features
+from embedsearch.training.networks.encoder_files import write_encoder
+from embedsearch.training.networks.export import attach_head
+from embedsearch.training.networks.heads import MAX_SCALE, SMALLEST_DEVIATION, Heads, ImageHead
+from embedsearch.training.networks.token_table import TokenTable, quantize_rows, read_potion
 
 WORDS = ["red", "blue", "green", "grey"]
 TOKENS = ["[UNK]", *WORDS, "a", "photo", "of", "the", "picture", "never"]

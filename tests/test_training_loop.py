@@ -13,10 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from embedsearch.errors import DataError
-from embedsearch.training import checkpoints
-from embedsearch.training.loop import Loop
+from embedsearch.training.loop import checkpoints
+from embedsearch.training.loop.loop import Loop
+from embedsearch.training.loop.steps import (
+    Group,
+    Precision,
+    RunningMean,
+    make_optimizer,
+    rate_share,
+)
 from embedsearch.training.recipe import Optimisation
-from embedsearch.training.steps import Group, Precision, RunningMean, make_optimizer, rate_share
 
 SETTINGS = Optimisation(
     epochs=4, ema=0.9, checkpoint_minutes=0, accumulate=2, clip=1.0, warm_up=1, head_decay=0.01

@@ -11,7 +11,7 @@ from mobilenet import random_arrays, write_weights
 from torch.nn.functional import batch_norm, conv2d
 
 from embedsearch.errors import DataError
-from embedsearch.training.mobilenetv2 import MobileNetV2, load_mobilenetv2
+from embedsearch.training.networks.mobilenetv2 import MobileNetV2, load_mobilenetv2
 
 
 def test_it_is_mobilenetv2_without_its_classifier() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from embedsearch.encoders.pooling import POOLINGS
 from embedsearch.errors import DataError
-from embedsearch.training.pooling import MOST_POWER, LearnedGem, make_pool
+from embedsearch.training.networks.pooling import MOST_POWER, LearnedGem, make_pool
 
 MAPS = torch.rand(3, 5, 4, 6, generator=torch.Generator().manual_seed(0)) + 0.01
 

@@ -17,11 +17,12 @@ from onnx import ModelProto, numpy_helper
 from torch import nn
 
 from embedsearch.errors import DataError
-from embedsearch.training.equalise import correct_biases, equalise
-from embedsearch.training.export import attach_head, export_backbone, pool
-from embedsearch.training.folding import GREY, FoldedMobileNetV2
-from embedsearch.training.mobilenetv2 import MEAN, STD, MobileNetV2, load_mobilenetv2
-from embedsearch.training.quantize import quantize_backbone, round_weight, weight_scales
+from embedsearch.training.mini.backbone import quantize_backbone
+from embedsearch.training.mini.equalise import correct_biases, equalise
+from embedsearch.training.networks.export import attach_head, export_backbone, pool
+from embedsearch.training.networks.folding import GREY, FoldedMobileNetV2
+from embedsearch.training.networks.mobilenetv2 import MEAN, STD, MobileNetV2, load_mobilenetv2
+from embedsearch.training.quantize.weights import round_weight, weight_scales
 
 SIZE = 64
 

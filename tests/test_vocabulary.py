@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from embedsearch.explore import vocabulary
-from embedsearch.training.data import Photo
+from embedsearch.training.data.photos import Photo
 from embedsearch.training.vocabulary import caption_words, everyday_words, label_words, main
 
 THINGS = ("leash", "canoe", "kettle", "fountain")

@@ -14,7 +14,7 @@ from embedsearch.commands.output import print_json
 from embedsearch.commands.training_run import figure, interruptible, recipe_of, tell
 
 if TYPE_CHECKING:
-    from embedsearch.training.distill import Outcome
+    from embedsearch.training.distill.run import Outcome
     from embedsearch.training.recipe import Distillation
 
 
@@ -216,8 +216,8 @@ def distill(
 def _run(recipe: Distillation, out: Path, device: DeviceChoice, resume: bool) -> Outcome | None:
     """What came of it; ``None`` in a process that is not the one to talk."""
     from embedsearch.commands.progress import step_bar
-    from embedsearch.training.distill import Distiller
-    from embedsearch.training.distributed import is_main
+    from embedsearch.training.distill.run import Distiller
+    from embedsearch.training.distributed.ranks import is_main
 
     with interruptible(out), step_bar() as progress:
         run = Distiller(recipe, out, device=device.value, progress=progress, tell=tell)

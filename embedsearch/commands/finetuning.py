@@ -14,7 +14,7 @@ from embedsearch.commands.output import print_json
 from embedsearch.commands.training_run import figure, interruptible, recipe_of, tell
 
 if TYPE_CHECKING:
-    from embedsearch.training.finetune_report import Outcome
+    from embedsearch.training.finetune.report import Outcome
     from embedsearch.training.recipe import Recipe
 
 SHOWN = 4
@@ -291,8 +291,8 @@ def finetune(
 def _run(recipe: Recipe, out: Path, device: DeviceChoice, resume: bool) -> Outcome | None:
     """What came of it; ``None`` in a process that is not the one to talk."""
     from embedsearch.commands.progress import step_bar
-    from embedsearch.training.distributed import is_main
-    from embedsearch.training.finetune import Run
+    from embedsearch.training.distributed.ranks import is_main
+    from embedsearch.training.finetune.run import Run
 
     with interruptible(out):
         with step_bar() as progress:
@@ -304,9 +304,9 @@ def _run(recipe: Recipe, out: Path, device: DeviceChoice, resume: bool) -> Outco
 def _show_augmentations(recipe: Recipe, out: Path) -> None:
     import sys
 
-    from embedsearch.training.augment_sheet import SHEET_SIZE, draw_sheet
-    from embedsearch.training.features import load_pixels
-    from embedsearch.training.photo_lists import read_photo_list
+    from embedsearch.training.augment.sheet import SHEET_SIZE, draw_sheet
+    from embedsearch.training.data.photo_lists import read_photo_list
+    from embedsearch.training.data.pixels import load_pixels
 
     if not recipe.data.paths:
         raise typer.BadParameter("name photos to show augmentations of")
@@ -321,7 +321,7 @@ def _show_augmentations(recipe: Recipe, out: Path) -> None:
 
 def _print(outcome: Outcome) -> None:
     from embedsearch.render.table import plain_table, show
-    from embedsearch.training.recall import COLUMNS
+    from embedsearch.training.finetune.recall import COLUMNS
 
     if outcome.recall is not None:
         show(plain_table(list(COLUMNS), outcome.recall.rows()))

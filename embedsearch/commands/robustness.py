@@ -14,7 +14,7 @@ from embedsearch import settings
 from embedsearch.commands.output import print_json
 
 if TYPE_CHECKING:
-    from embedsearch.training.robustness import Figures, Measured
+    from embedsearch.training.evaluate.robustness import Figures, Measured
 
 MOST = 7
 """Encoders in one table and plot."""
@@ -35,7 +35,7 @@ def measure(
         raise typer.BadParameter(f"--encoder: {MOST} at most can be set side by side")
     from embedsearch.commands.progress import step_bar
     from embedsearch.encoders import registry
-    from embedsearch.training import robustness, robustness_plot
+    from embedsearch.training.evaluate import robustness, robustness_plot
 
     if out is not None:
         robustness_plot.check_out(out)  # before minutes of measuring, not after
@@ -63,7 +63,7 @@ def _show(measured: Sequence[Measured], specs: Sequence[str], pictures: int) -> 
     from embedsearch.render.names import printable
     from embedsearch.render.table import plain_table, show
     from embedsearch.render.wording import counted
-    from embedsearch.training.robustness import FIGURES
+    from embedsearch.training.evaluate.robustness import FIGURES
 
     used = [name for name in FIGURES if any(name in one.clean for one in measured)]
     letters = ascii_uppercase[: len(measured)] if len(measured) > 1 else ("",)
@@ -82,7 +82,7 @@ def _show(measured: Sequence[Measured], specs: Sequence[str], pictures: int) -> 
 
 
 def _levels(measured: Sequence[Measured], used: Sequence[str]) -> Iterator[list[str]]:
-    from embedsearch.training.corruptions import CORRUPTIONS
+    from embedsearch.training.augment.corruptions import CORRUPTIONS
 
     yield ["clean", "", *_cells([one.clean for one in measured], used)]
     for name, corruption in CORRUPTIONS.items():

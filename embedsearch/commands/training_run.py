@@ -34,7 +34,7 @@ def recipe_of(
 
 def tell(line: str) -> None:
     """A line beside what is printed; of several processes one talks."""
-    from embedsearch.training.distributed import is_main
+    from embedsearch.training.distributed.ranks import is_main
 
     if is_main():
         print(line, file=sys.stderr)

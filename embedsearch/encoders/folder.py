@@ -17,6 +17,8 @@ from embedsearch.records import EncoderInfo
 DESCRIPTION = "encoder.json"
 FORMAT = 1
 """Version of the folder's layout. A reader refuses a newer one."""
+LITERT_IMAGE = "image.tflite"
+"""What the image tower of a folder is called where it runs on LiteRT."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -20,8 +20,8 @@ from embedsearch.encoders.folder import (
     check_bytes,
     read_folder,
 )
+from embedsearch.encoders.folder import LITERT_IMAGE as IMAGE
 from embedsearch.encoders.preprocess import to_square
-from embedsearch.encoders.registry import LITERT_IMAGE as IMAGE
 from embedsearch.encoders.text import TextTower
 from embedsearch.errors import EncoderError
 from embedsearch.litert import PREFIX, LiteRTModel, real

@@ -14,7 +14,7 @@ from embedsearch.encoders import compound_folder
 from embedsearch.encoders.base import Encoder
 from embedsearch.encoders.compound import Compound, JoinedEncoder, ReducedEncoder
 from embedsearch.encoders.compound_spec import MEAN_OF_WEIGHTS, Joined, Single, Tree, parse
-from embedsearch.encoders.folder import described_id, verify_files
+from embedsearch.encoders.folder import LITERT_IMAGE, described_id, verify_files
 from embedsearch.errors import EncoderError
 from embedsearch.records import EncoderInfo
 from embedsearch.settings import Device
@@ -26,8 +26,6 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 COPY_LIMIT = 16 * 1024 * 1024
 """An index keeps a copy of encoders up to this many bytes."""
 ENTRY_POINTS = "embedsearch.encoders"
-LITERT_IMAGE = "image.tflite"
-"""What the image tower of a folder is called where it runs on LiteRT."""
 
 
 @dataclass(frozen=True, slots=True)

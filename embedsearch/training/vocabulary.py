@@ -22,7 +22,7 @@ from pathlib import Path
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from embedsearch.errors import EmbedSearchError
-from embedsearch.training.data import Photo, read_photos
+from embedsearch.training.data.photos import Photo, read_photos
 
 LEAST_WORD = 12
 """How many captions a word must be in."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from embedsearch.training.export import export_image_tower
-from embedsearch.training.litert import to_litert
+from embedsearch.training.networks.export import export_image_tower
+from embedsearch.training.quantize.litert import to_litert
 
 SIZE, DIM = 16, 6
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from embedsearch.encoders.torch_tower import choose_device
 from embedsearch.errors import DataError
 from embedsearch.settings import Device
-from embedsearch.training.checkpoints import FILE, History
 from embedsearch.training.detect.loading import licence_of, load
 from embedsearch.training.detect.looks import Sample
 from embedsearch.training.detect.measuring import ap50, covered
@@ -23,9 +22,10 @@ from embedsearch.training.detect.network import Network
 from embedsearch.training.detect.recipe import Occlusion, Recipe
 from embedsearch.training.detect.samples import Batches, Split, guessed, split
 from embedsearch.training.evaluate.detection import FROM, Photo, pixels_of, scaled
-from embedsearch.training.loop import Loop
+from embedsearch.training.loop.checkpoints import FILE, History
+from embedsearch.training.loop.loop import Loop
+from embedsearch.training.loop.steps import Group
 from embedsearch.training.recipe_files import to_toml
-from embedsearch.training.steps import Group
 
 __all__ = ["Outcome", "Recipe", "finetune"]
 

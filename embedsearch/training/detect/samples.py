@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from embedsearch.errors import DataError, PictureError
 from embedsearch.images.decode import decode
 from embedsearch.records import Detection
+from embedsearch.training.data.photo_lists import read_photos_to_look_at
 from embedsearch.training.detect.labels import read_labelled
 from embedsearch.training.detect.looks import Sample, look
 from embedsearch.training.detect.recipe import Data, Looks, Occlusion
 from embedsearch.training.evaluate.detection import Half, Photo, Thing, pixels_of
-from embedsearch.training.photo_lists import read_photos_to_look_at
 
 _KEPT_BYTES = 2_000_000_000
 """Decoded photos that stay in memory."""

@@ -17,16 +17,16 @@ from embedsearch.encoders.torch_tower import choose_device
 from embedsearch.enrichers.ocr_own import MODEL, OwnRecogniser, read_reader, write_reader
 from embedsearch.errors import DataError
 from embedsearch.settings import Device
-from embedsearch.training.checkpoints import FILE, History
 from embedsearch.training.evaluate.ocr import least_errors, words_of
-from embedsearch.training.loop import Loop
+from embedsearch.training.loop.checkpoints import FILE, History
+from embedsearch.training.loop.loop import Loop
+from embedsearch.training.loop.steps import Group
 from embedsearch.training.ocr.batches import Batch, Batches
 from embedsearch.training.ocr.drawing import Grey, fonts_of
 from embedsearch.training.ocr.network import WordNetwork, export
 from embedsearch.training.ocr.recipe import Recipe
 from embedsearch.training.ocr.words import read_words
 from embedsearch.training.recipe_files import to_toml
-from embedsearch.training.steps import Group
 
 __all__ = ["Outcome", "Recipe", "finetune"]
 

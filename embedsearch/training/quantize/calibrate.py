@@ -16,7 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
 from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 
-from embedsearch.training.quantize.graph import Graph
+from embedsearch.training.onnx_graph.graph import Graph
 
 Method = Literal["minmax", "percentile", "entropy"]
 PERCENTILE = 99.99

@@ -1,8 +1,8 @@
 """Evening out the channels of any ReLU network before it is quantised.
 
-What :mod:`embedsearch.training.equalise` does for one architecture, on any graph: Nagel et al.,
-"Data-Free Quantization Through Weight Equalization and Bias Correction" (2019). A channel may be
-made smaller by the layers that write it and larger by those that read it, as long as all between
+What :mod:`embedsearch.training.mini.equalise` does for one architecture, on any graph: Nagel et
+al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (2019). A channel may
+be made smaller by the layers that write it and larger by those that read it, as long as all between
 passes positive factors through. Channels that are added to each other share one factor.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from embedsearch.training.quantize.graph import Graph, attribute, session
+from embedsearch.training.onnx_graph.graph import Graph, attribute, session
 
 BALANCE = 0.5
 """How far a factor evens out the activations (1) rather than the next weights (0)."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from embedsearch.render.wording import counted
-from embedsearch.training.quantize.graph import Graph, embed
+from embedsearch.training.onnx_graph.graph import Graph, embed
 from embedsearch.training.quantize.measure import agreement
 from embedsearch.training.quantize.sensitivity import Layer, named
 

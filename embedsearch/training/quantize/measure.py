@@ -16,7 +16,7 @@ from embedsearch.encoders.base import Encoder
 from embedsearch.encoders.litert import litert_runner
 from embedsearch.errors import DataError
 from embedsearch.training.evaluate import evaluate_captions, evaluate_category
-from embedsearch.training.quantize.graph import session
+from embedsearch.training.onnx_graph.graph import session
 
 THREADS = (1, 2)
 _ROUNDS = 15

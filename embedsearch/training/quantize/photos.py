@@ -13,7 +13,7 @@ from embedsearch.encoders.folder import EncoderFolder
 from embedsearch.encoders.preprocess import to_square
 from embedsearch.errors import DataError
 from embedsearch.images.scan import scan
-from embedsearch.training.features import load_pixels
+from embedsearch.training.data.pixels import load_pixels
 
 AGREEMENT = 64
 """Photos on which the quantised encoder is compared with the float32 one."""

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from embedsearch.encoders.folder import EncoderFolder
 from embedsearch.encoders.preprocess import to_square
-from embedsearch.training.features import load_pixels, view_pixels
-from embedsearch.training.quantize.graph import session
+from embedsearch.training.data.pixels import load_pixels, view_pixels
+from embedsearch.training.onnx_graph.graph import session
 from embedsearch.training.quantize.simulate import OnnxModule
 
 _CROPPED = 2

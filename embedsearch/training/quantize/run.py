@@ -13,19 +13,18 @@ from typing import Any, Literal
 from onnx import ModelProto
 
 from embedsearch.encoders import registry
-from embedsearch.encoders.folder import EncoderFolder
+from embedsearch.encoders.folder import LITERT_IMAGE, EncoderFolder
 from embedsearch.encoders.onnx import IMAGE
-from embedsearch.encoders.registry import LITERT_IMAGE
 from embedsearch.render.wording import counted
-from embedsearch.training.litert import to_litert
+from embedsearch.training.onnx_graph.entry import fold_entry
+from embedsearch.training.onnx_graph.graph import Graph, prepare, quiet
 from embedsearch.training.quantize import measure
 from embedsearch.training.quantize.biases import correct_biases
 from embedsearch.training.quantize.calibrate import PERCENTILE, Method, activation_ranges
-from embedsearch.training.quantize.entry import fold_entry
 from embedsearch.training.quantize.equalise import equalise
-from embedsearch.training.quantize.graph import Graph, prepare, quiet
 from embedsearch.training.quantize.halves import store_halves
 from embedsearch.training.quantize.islands import choose, needs_sensitivity
+from embedsearch.training.quantize.litert import to_litert
 from embedsearch.training.quantize.photos import find_photos, part, squares
 from embedsearch.training.quantize.qat import Training, train
 from embedsearch.training.quantize.sensitivity import Layer, sensitivity

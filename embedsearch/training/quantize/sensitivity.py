@@ -11,7 +11,7 @@ from onnx import ModelProto
 from onnxruntime.quantization.calibrate import TensorsData
 
 from embedsearch.errors import DataError
-from embedsearch.training.quantize.graph import Graph, embed
+from embedsearch.training.onnx_graph.graph import Graph, embed
 from embedsearch.training.quantize.static import quantize_graph
 
 PHOTOS = 16

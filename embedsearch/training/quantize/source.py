@@ -20,7 +20,7 @@ from embedsearch.encoders.onnx import IMAGE, OnnxEncoder
 from embedsearch.encoders.preprocess import INTERPOLATIONS, Interpolation
 from embedsearch.encoders.torch_tower import TorchEncoder, Towers
 from embedsearch.errors import EncoderError
-from embedsearch.training.export import export_image_tower
+from embedsearch.training.networks.export import export_image_tower
 from embedsearch.training.quantize.halves import halved
 
 _KEPT = ("LICENSE", "NOTICE")

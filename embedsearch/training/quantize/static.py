@@ -14,9 +14,9 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from embedsearch.training.onnx_graph.entry import enter_as_pixels, entry_override
+from embedsearch.training.onnx_graph.graph import Graph, attribute
 from embedsearch.training.quantize.calibrate import QUANTISED
-from embedsearch.training.quantize.entry import enter_as_pixels, entry_override
-from embedsearch.training.quantize.graph import Graph, attribute
 from embedsearch.training.quantize.weights import weight_scales
 
 
@@ -30,9 +30,9 @@ def quantize_graph(
 ) -> ModelProto:
     """Quantise a prepared model: uint8 activations, int8 weights with a scale for each channel.
 
-    ``grey`` is what :func:`~embedsearch.training.quantize.entry.fold_entry` returned. Layers named
-    in ``keep_float`` stay float32, with the activation behind them; so does all that follows the
-    last feature map. With ``only``, nothing but this layer is quantised.
+    ``grey`` is what :func:`~embedsearch.training.onnx_graph.entry.fold_entry` returned. Layers
+    named in ``keep_float`` stay float32, with the activation behind them; so does all that follows
+    the last feature map. With ``only``, nothing but this layer is quantised.
     """
     copied = ModelProto()
     copied.CopyFrom(model)

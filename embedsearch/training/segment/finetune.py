@@ -17,15 +17,17 @@ from embedsearch.enrichers.semantic import SoftSegmenter, enlarged
 from embedsearch.enrichers.square import FITS, Fit, fitted
 from embedsearch.errors import DataError
 from embedsearch.settings import Device, workers
-from embedsearch.training.checkpoints import History
+from embedsearch.training.data.pixels import load_pixels
 from embedsearch.training.evaluate.detection import Half
 from embedsearch.training.evaluate.segmentation import Confusion
-from embedsearch.training.features import load_pixels
-from embedsearch.training.loop import Loop
-from embedsearch.training.memory_format import channels_last
+from embedsearch.training.loop.checkpoints import History
+from embedsearch.training.loop.loop import Loop
+from embedsearch.training.loop.steps import Group
+from embedsearch.training.networks.memory_format import channels_last
 from embedsearch.training.recipe_files import to_toml
 from embedsearch.training.segment import samples as sampling
-from embedsearch.training.segment.batches import Batches, Drawer
+from embedsearch.training.segment.batches import Batches
+from embedsearch.training.segment.drawer import Drawer
 from embedsearch.training.segment.folder import write_segmenter
 from embedsearch.training.segment.kept import KeptMaps, name_of, packed_maps
 from embedsearch.training.segment.network import build, freeze
@@ -33,7 +35,6 @@ from embedsearch.training.segment.objective import Objective, scaled_to
 from embedsearch.training.segment.recipe import Recipe
 from embedsearch.training.segment.samples import Sample
 from embedsearch.training.segment.teacher import TeacherCache
-from embedsearch.training.steps import Group
 
 TRAINING = "training"
 REPORT = "report.json"

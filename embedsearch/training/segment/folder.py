@@ -18,12 +18,12 @@ from embedsearch.enrichers.base import Pixels
 from embedsearch.enrichers.segmenter_file import MODEL, SegmenterFile
 from embedsearch.enrichers.square import Fit, fitted
 from embedsearch.errors import OutputError
-from embedsearch.training.features import load_pixels
+from embedsearch.training.data.pixels import load_pixels
+from embedsearch.training.onnx_graph.entry import fold_entry
+from embedsearch.training.onnx_graph.graph import Graph, prepare, quiet
 from embedsearch.training.quantize.biases import correct_biases
 from embedsearch.training.quantize.calibrate import activation_ranges
-from embedsearch.training.quantize.entry import fold_entry
 from embedsearch.training.quantize.equalise import equalise
-from embedsearch.training.quantize.graph import Graph, prepare, quiet
 from embedsearch.training.quantize.static import quantize_graph
 from embedsearch.training.segment.network import SegmentationNetwork
 from embedsearch.training.segment.recipe import Recipe

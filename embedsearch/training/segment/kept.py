@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from embedsearch.training.segment.drawer import Drawer
 from embedsearch.training.segment.network import SegmentationNetwork
-
-if TYPE_CHECKING:
-    from embedsearch.training.segment.batches import Drawer
 
 _AT_A_TIME = 16
 _DONE = "done.npy"

@@ -13,13 +13,13 @@ from segmentation_models_pytorch.encoders import encoders
 from torch import Tensor, nn
 
 from embedsearch.errors import DataError, EmbedSearchError
-from embedsearch.training.folding import FoldedMobileNetV2
-from embedsearch.training.mobilenetv2 import MEAN, STD, MobileNetV2
+from embedsearch.training.networks.folding import FoldedMobileNetV2
+from embedsearch.training.networks.loading import load_trainable
+from embedsearch.training.networks.mobilenetv2 import MEAN, STD, MobileNetV2
 from embedsearch.training.segment.light import LIGHT, LightSegmenter
 from embedsearch.training.segment.litert_start import PREFIX, read_mobilenetv2
 from embedsearch.training.segment.pyramid import OwnPyramid, Pyramid, TensorFlowPyramid
 from embedsearch.training.segment.reduced import REDUCED, ReducedSegmenter
-from embedsearch.training.trainable import load_trainable
 
 LIBRARY = "smp:"
 UNTRAINED = "none"

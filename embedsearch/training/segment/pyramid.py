@@ -12,9 +12,9 @@ from segmentation_models_pytorch.encoders._base import EncoderMixin
 from torch import Tensor, nn
 from torchvision.models import MobileNetV2 as TorchvisionMobileNetV2
 
-from embedsearch.training.mobilenetv2 import ConvNorm, MobileNetV2
-from embedsearch.training.stages import mobilenetv2_stages
-from embedsearch.training.towers import Stage
+from embedsearch.training.networks.mobilenetv2 import ConvNorm, MobileNetV2
+from embedsearch.training.networks.stages import mobilenetv2_stages
+from embedsearch.training.networks.towers import Stage
 
 STRIDE = 32
 """Pixels between neighbours of the last maps."""

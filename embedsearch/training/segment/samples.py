@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from embedsearch.enrichers.class_names import usual
 from embedsearch.errors import DataError
-from embedsearch.training.data import Photo
+from embedsearch.training.data.photo_lists import read_photo_list
+from embedsearch.training.data.photos import Photo
 from embedsearch.training.evaluate.detection import Half, half_of
 from embedsearch.training.evaluate.ground_truth import read_json_lines
 from embedsearch.training.evaluate.outlines import (
@@ -21,7 +22,6 @@ from embedsearch.training.evaluate.outlines import (
     mask_values,
     read_outlined,
 )
-from embedsearch.training.photo_lists import read_photo_list
 from embedsearch.training.segment.recipe import Data
 
 IMAGES, MASKS = "images", "masks"

@@ -1,0 +1,1 @@
+"""What is done to training pictures, on purpose: policies, their steps, mixing, adversaries."""

@@ -1,0 +1,372 @@
+"""A run of ``distill``: from recipe, photos and teachers to an encoder folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from embedsearch.encoders import registry
+from embedsearch.encoders.base import Embeddings, Encoder
+from embedsearch.encoders.torch_tower import choose_device
+from embedsearch.errors import DataError, EmbedSearchError
+from embedsearch.settings import Device, workers
+from embedsearch.training.augment.policies import augmentation
+from embedsearch.training.data.photo_lists import read_photos_to_look_at, readable
+from embedsearch.training.data.photo_set import photo_set
+from embedsearch.training.distill.agreement import TaughtWords, agreement
+from embedsearch.training.distill.imitation import MAPS, OF_TEXTS, SUPCON, Imitation
+from embedsearch.training.distill.lessons import Asking, Lessons
+from embedsearch.training.distill.map_hints import MapHints
+from embedsearch.training.distill.principal_axes import Axes, on_axes
+from embedsearch.training.distributed import collectives, placement
+from embedsearch.training.distributed.ranks import device_of, ranks
+from embedsearch.training.distributed.rendezvous import joined
+from embedsearch.training.evaluate import held_out
+from embedsearch.training.evaluate.held_out import SCORE, Figures
+from embedsearch.training.looks.batches import Batches, Plan
+from embedsearch.training.looks.drawing import Looks
+from embedsearch.training.looks.eye import Eye
+from embedsearch.training.looks.frozen_cache import FrozenCache, cache_frozen
+from embedsearch.training.loop.checkpoints import History
+from embedsearch.training.loop.loop import Loop, goes_on_by_itself
+from embedsearch.training.loop.new_head import standardise_new_head
+from embedsearch.training.loop.unfreezing import parameter_groups
+from embedsearch.training.networks.encoder import TrainableEncoder, used_at
+from embedsearch.training.networks.loading import load_trainable
+from embedsearch.training.networks.memory_format import channels_last
+from embedsearch.training.networks.start import start_from
+from embedsearch.training.networks.towers import BagText
+from embedsearch.training.networks.trained_folder import TRAINING, write_trained
+from embedsearch.training.recipe import Distillation
+from embedsearch.training.recipe_files import to_toml, weighted
+from embedsearch.training.teachers.torch_teacher import on_device
+
+Progress = Callable[[str, int, int], None]
+Tell = Callable[[str], None]
+REPORT = "report.json"
+TEXTS = ("auto", "copy", "train", "none")
+
+
+@dataclass
+class Outcome:
+    """What a distillation came to, on the photos held out."""
+
+    folder: Path
+    teacher: Figures
+    before: Figures
+    student: Figures
+    history: History = field(default_factory=History)
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``report.json`` and programs."""
+        return {
+            "teacher": self.teacher,
+            "before": self.before,
+            "student": self.student,
+            "epochs": self.history.epochs,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+class Distiller:
+    """One run of ``distill``."""
+
+    def __init__(
+        self,
+        recipe: Distillation,
+        out: Path,
+        *,
+        device: Device = "auto",
+        progress: Progress = lambda what, done, total: None,
+        tell: Tell = lambda line: None,
+    ) -> None:
+        """Read the photos, load teacher and student. Raises
+        :class:`~embedsearch.errors.EmbedSearchError`."""
+        self.recipe, self.out, self.progress, self.tell = recipe, out, progress, tell
+        self.threads = workers(recipe.optimisation.threads)
+        self.device = device_of(choose_device(device), ranks())
+        if not recipe.teacher.spec or not recipe.model.start:
+            raise DataError("name the teacher, --teacher SPEC, and the student, --student SPEC")
+        self._read_photos()
+        self.teacher: Encoder = _load_teacher(recipe.teacher.spec, self.device)
+        self._load_student()
+        self.weights = weighted(recipe.loss.losses or self._usual_losses())
+        self.axes: Axes | None = None
+        """On which the student learns the teacher's rows, where not on all."""
+
+    def distill(self, *, resume: bool = False) -> Outcome:
+        """Ask the teachers, train the student, and write it with its report."""
+        started = time.monotonic()
+        with joined(self.device) as me:
+            placement.place(self.student, self.device, self.recipe.optimisation.strategy)
+            channels_last(self.student.image)
+            self._look()
+            with collectives.main_first():
+                lessons = self._lessons()
+            taught = lessons.photos[self.set.held, 0].astype(np.float32)
+            before = self._figures(taught)
+            self.tell(f"before: {_said(before)}")
+            again = goes_on_by_itself(me, self.out / TRAINING)
+            history = self._train(lessons, taught, resume or again)
+            student = self._figures(taught)
+            teacher = self._teachers_figures(taught)
+            self.tell(f"student: {_said(student)}; teacher: {_said(teacher)}")
+            outcome = Outcome(self.out, teacher, before, student, history)
+            outcome.seconds = time.monotonic() - started
+            if me.is_main:
+                self._write(outcome)
+        return outcome
+
+    def _read_photos(self) -> None:
+        data = self.recipe.data
+        if not data.paths:
+            raise DataError("name photos to learn from: a folder, a CSV or a JSONL file")
+        photos = [p for path in data.paths for p in read_photos_to_look_at(Path(path), data.only)]
+        self.set = photo_set(readable(photos, self.threads, self.tell), data)
+
+    def _load_student(self) -> None:
+        model, wanted = self.recipe.model, self.recipe.teacher.text
+        if model.narrower:
+            raise DataError(
+                "make the student narrower first, and name what that writes: embedsearch finetune "
+                f"DATA --encoder {model.start} --epochs 0 --set model.narrower={model.narrower:g}"
+            )
+        if wanted not in TEXTS:
+            raise DataError(f"the student's text tower is {', '.join(TEXTS)}, not {wanted!r}")
+        torch.manual_seed(self.recipe.optimisation.seed)
+        if self.recipe.optimisation.threads:
+            torch.set_num_threads(self.recipe.optimisation.threads)
+        theirs = None if wanted == "none" or model.text else self._teachers_text()
+        if wanted == "copy" and theirs is None:
+            raise DataError(
+                f"the text tower of {self.recipe.teacher.spec} cannot be copied: it is no bag of "
+                "tokens, or not of one encoder alone. Start one: --text DIR"
+            )
+        dim = model.dim if model.dim is not None else self.teacher.info.dim
+        self.student: TrainableEncoder = start_from(model, dim)
+        student = self.student
+        copies = theirs is not None and theirs.head.output.out_features == student.dim
+        if wanted == "copy" and not copies:
+            raise DataError(
+                f"a copied text tower gives {self.teacher.info.dim} dimensions, the student "
+                f"{student.dim}; leave --dim out"
+            )
+        if wanted == "none":
+            student.text, student.about = None, replace(student.about, text="none")
+        elif copies and (wanted != "train" or student.text is None):
+            assert theirs is not None
+            student.text = theirs
+            hidden = theirs.head.hidden.out_features
+            student.about = replace(student.about, text="bag", hidden=hidden)
+        self.frozen_text = self.recipe.freeze.text or (copies and wanted != "train")
+        until = self.recipe.freeze.until
+        self.first = 0 if until is None else student.image.stage_number(until)
+
+    def _teachers_text(self) -> BagText | None:
+        """The teacher's text tower, where it is one that can be copied."""
+        try:
+            tower = load_trainable(self.recipe.teacher.spec).text
+        except EmbedSearchError:  # nothing that PyTorch trains; it still teaches
+            return None
+        return tower if isinstance(tower, BagText) else None
+
+    def _usual_losses(self) -> Sequence[str]:
+        names = ["cosine"]
+        if self.student.text is not None:
+            if self.set.has_texts and self.teacher.info.has_text:
+                names += ["affinity"] if self.frozen_text else ["affinity", "text"]
+            if self.recipe.teacher.sentences is not None:
+                names.append("words")
+        return names
+
+    def _lessons(self) -> Lessons:
+        """Ask the teachers."""
+        kept = self.recipe.teacher.cache
+        asking = Asking(
+            self.recipe,
+            self.teacher,
+            self.set,
+            self.eye,
+            Path(kept).expanduser() if kept else self.out / TRAINING,
+            self.threads,
+            self.progress,
+        )
+        lessons = asking.lessons(self.weights)
+        self.axes = lessons.axes
+        return lessons
+
+    def _look(self) -> None:
+        recipe, about = self.recipe, self.student.about
+        drawn = augmentation(recipe.data.augmentation, about.size, about.resize)
+        if drawn.mixes:
+            raise DataError(
+                f"{drawn.mixes[0].method} lays photos over one another, of which the teacher has "
+                "said nothing; leave it out of the augmentation"
+            )
+        self.looks = Looks(self.set.photos, self.student, drawn)
+        self.cache: FrozenCache | None = None
+        if recipe.freeze.cache is not None:
+            if self.first and not self.student.image.sequential:
+                raise DataError(
+                    "what frozen stages give can be kept of a network whose stages run one after "
+                    "another; without --freeze-until looks are kept"
+                )
+            self.cache = cache_frozen(
+                self.looks,
+                self.first,
+                views=recipe.freeze.views,
+                seed=recipe.optimisation.seed,
+                folder=Path(recipe.freeze.cache).expanduser(),
+                threads=self.threads,
+                progress=self.progress,
+            )
+        entered = self.first if self.cache is not None else 0
+        self.eye = Eye(self.looks, self.cache, entered, self.threads)
+        seed = recipe.optimisation.seed
+        standardise_new_head(self.student, self.eye, self.set.kept, seed)
+
+    def _train(self, lessons: Lessons, taught: Embeddings, resume: bool) -> History:
+        recipe, settings = self.recipe, self.recipe.optimisation
+        if not self.set.has_texts and set(OF_TEXTS) & self.weights.keys():
+            raise DataError("a loss of texts needs captions or labels on every photo")
+        has = self.set.labels[self.set.kept] >= 0
+        if SUPCON in self.weights and not has.any():
+            raise DataError("supcon pulls photos of one label together, and no photo has a label")
+        plan = Plan(
+            self.set.photos,
+            self.set.labels,
+            self.set.kept[~has],
+            self.set.kept[has],
+            settings.batch,
+            settings.captioned,
+            "none",
+            settings.seed,
+        )
+        imitation = Imitation(
+            self.student,
+            lessons,
+            self.weights,
+            recipe.loss,
+            places=plan.places,
+            hints=self._hints(),
+            first_stage=self.eye.first,
+            frozen_text=self.frozen_text,
+            seed=settings.seed,
+        )
+        imitation.losses.to(self.device)
+        imitation.log_scale.data = imitation.log_scale.data.to(self.device)
+        if not settings.epochs:
+            return History()
+        batches = Batches(
+            plan,
+            self.looks,
+            self.cache,
+            reads=bool(set(OF_TEXTS) & self.weights.keys()),
+            twice=False,
+            label_weight=recipe.loss.label_weight,
+            threads=self.threads,
+        )
+        freeze = replace(recipe.freeze, text=self.frozen_text)
+        loop = Loop(
+            imitation,
+            parameter_groups(imitation, self.first, freeze, settings),
+            imitation.loss,
+            batches,
+            plan.batches,
+            settings,
+            folder=self.out / TRAINING,
+            device=self.device,
+            told=self._told(),
+            watch=(lambda: self._figures(taught, imitation)) if len(self.set.held) else None,
+            score=SCORE,
+            tell=self.tell,
+        )
+        history = loop.run(resume=resume)
+        self.student = imitation.encoder  # another one after FSDP
+        self.looks = replace(self.looks, encoder=self.student)
+        self.eye = replace(self.eye, looks=self.looks)
+        return history
+
+    def _hints(self) -> MapHints | None:
+        """Maps that the teacher gives, where they are learned."""
+        if MAPS not in self.weights:
+            return None
+        if self.eye.first:
+            raise DataError(
+                "maps are compared from the pixels on; leave --freeze-until out, or --cache-frozen"
+            )
+        if placement.pipeline() is not None:
+            raise DataError("maps cannot be compared in a pipeline; take --strategy ddp or fsdp")
+        try:
+            teacher = load_trainable(self.recipe.teacher.spec)
+        except EmbedSearchError as error:
+            raise DataError(
+                f"maps are learned of one teacher, whose network PyTorch can run: {error}"
+            ) from error
+        return MapHints(self.student, teacher.to(self.device), self.recipe.loss.maps)
+
+    def _told(self) -> str:
+        """What must be the same for a run to go on."""
+        settings = replace(self.recipe.optimisation, checkpoint_minutes=0.0, threads=None)
+        photos = f"# {len(self.set.photos)} photos; {self.teacher.info.id}\n"
+        return photos + to_toml(replace(self.recipe, optimisation=settings))
+
+    def _figures(self, taught: Embeddings, imitation: Imitation | None = None) -> Figures:
+        """Of the student: how well it does, and how far it agrees with the teacher. Either alone
+        is a poor guide to which epoch is best, so the score is the mean of both."""
+        pictures = self.eye.embed(self.set.held)
+        figures = self._measured(self.student, pictures)
+        figures |= agreement(pictures, taught)
+        return self._scored(figures)
+
+    def _teachers_figures(self, taught: Embeddings) -> Figures:
+        knows = self._teachers_texts if self.teacher.info.has_text else None
+        figures = self._measured(TaughtWords(knows), taught)
+        return self._scored(figures | agreement(taught, taught))
+
+    def _teachers_texts(self, texts: Sequence[str]) -> Embeddings:
+        rows = self.teacher.encode_texts(texts)
+        return rows if self.axes is None else on_axes(rows, self.axes).astype(np.float32)
+
+    def _scored(self, figures: Figures) -> Figures:
+        agreed = "cosine" if "cosine" in self.weights and "cosine" in figures else "relations"
+        both = [figures[name] for name in (SCORE, agreed) if name in figures]
+        return figures | ({SCORE: float(np.mean(both))} if both else {})
+
+    def _measured(self, encoder: held_out.Reader, pictures: Embeddings) -> Figures:
+        return held_out.measure(
+            encoder,
+            self.set.held_photos,
+            pictures,
+            self.set.names,
+            self.set.labels[self.set.held],
+        )
+
+    def _write(self, outcome: Outcome) -> None:
+        write_trained(
+            used_at(self.student, self.recipe.model.used_at),
+            self.out,
+            about=self.recipe.about,
+            description=f"{self.recipe.model.start}, taught by {self.recipe.teacher.spec} on "
+            f"{len(self.set.kept):,} photos",
+            recipe=to_toml(self.recipe),
+        )
+        told = json.dumps(outcome.as_json(), indent=2) + "\n"
+        (self.out / TRAINING / REPORT).write_text(told, encoding="utf-8")
+
+
+def _load_teacher(spec: str, device: torch.device) -> Encoder:
+    # Not "cuda" there: of several teachers one may run on a CPU only.
+    return on_device(registry.load(spec, "cpu" if device.type == "cpu" else "auto"), device)
+
+
+def _said(figures: Figures) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in figures.items()) or "nothing held out"

@@ -1,0 +1,1 @@
+"""``finetune``: from any encoder and one's own photos to a better encoder for these."""

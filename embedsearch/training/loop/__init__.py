@@ -1,0 +1,1 @@
+"""What every training run does, step by step, whatever its loss: rates, checkpoints, figures."""

@@ -1,0 +1,1 @@
+"""The first ``mini``, from ImageNet weights and static token embeddings."""

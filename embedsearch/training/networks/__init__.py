@@ -1,0 +1,1 @@
+"""Encoders as PyTorch trains them: built from any spec, cut, narrowed, averaged, written."""

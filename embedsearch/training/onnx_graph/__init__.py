@@ -1,0 +1,1 @@
+"""ONNX files as graphs that can be asked and rewritten."""
