@@ -79,6 +79,15 @@ def test_pictures_are_mixed_with_those_before_them_of_other_processes_too(
     same(two[f"gradients mixed {strategy}"], alone, 1e-6)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_teacher_asked_live_says_to_two_processes_what_it_says_to_one(
+    two: dict[str, Any], strategy: str
+) -> None:
+    alone = two_processes.gradients("ddp", kind=two_processes.Taught)
+    assert max(map(abs, alone["image.head.weight"])) > 1e-4
+    same(two[f"gradients taught {strategy}"], alone, by=1e-5)
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_maps_of_two_processes_are_compared_as_those_of_one(
     two: dict[str, Any], strategy: str

@@ -20,16 +20,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from colour_encoder import ColourEncoder
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, cross_entropy
+from torch.nn.functional import conv2d, cross_entropy, normalize
 
 from embedsearch.training.augment.mixing import mix_batch
+from embedsearch.training.augment.policies import Mix
+from embedsearch.training.distill.live_teacher import LiveTeacher
 from embedsearch.training.distributed import collectives, parted, placement, replicas
 from embedsearch.training.distributed.ranks import ranks
 from embedsearch.training.distributed.rendezvous import joined
+from embedsearch.training.looks.batches import Batch
 from embedsearch.training.loop.loop import Loop
 from embedsearch.training.loop.steps import Group
-from embedsearch.training.losses.distillation import maps
+from embedsearch.training.losses.distillation import distances, maps
 from embedsearch.training.networks.towers import ImageTower
 from embedsearch.training.recipe import Optimisation
 
@@ -87,6 +91,21 @@ class Hinted(Contrast):
         scores = self.log_scale.exp() * rows @ rows.roll(1, 0).T
         found = cross_entropy(scores, torch.arange(len(rows))) + apart
         return found, {"hinted": found.item()}
+
+
+class Taught(Contrast):
+    """Pictures are to lie to one another as a teacher has them that is asked live, mixed before."""
+
+    def loss(self, pixels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        looks = (pixels * 40 + 128).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        nobody = torch.full((8,), -1)
+        batch = Batch(0, looks, None, [], nobody, torch.ones(8), nobody, np.zeros(8, np.int64))
+        teacher = LiveTeacher(ColourEncoder(), size=9, mixes=(Mix("cutmix", 50.0, 1.0),))
+        seen, said = teacher.looked(batch, CPU)
+        values = seen.images.permute(0, 3, 1, 2) / 128 - 1
+        rows = normalize(collectives.gather_with_gradient(self.image(values)), dim=1)
+        found = self.log_scale.exp() * distances(rows, collectives.gather(said))
+        return found, {"taught": found.item()}
 
 
 def batches(first: int) -> Iterator[Tensor]:
@@ -184,6 +203,7 @@ def _everything(out: Path) -> dict[str, Any]:
     }
     for strategy in placement.STRATEGIES:
         told[f"gradients mixed {strategy}"] = gradients(strategy, kind=Mixed)
+        told[f"gradients taught {strategy}"] = gradients(strategy, kind=Taught)
     for strategy in ("ddp", "fsdp"):
         told[f"gradients hinted {strategy}"] = gradients(strategy, kind=Hinted)
     told["gradients accumulated"] = gradients("ddp", accumulate=2)

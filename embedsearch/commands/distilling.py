@@ -93,6 +93,15 @@ def distill(
             "--cache-frozen. Default: it sees the photo itself.",
         ),
     ] = None,
+    live: Annotated[
+        bool | None,
+        typer.Option(
+            "--teacher-live/--teacher-once",
+            help="Ask the teacher at every step about the looks as the student has them: new ones "
+            "each time, and mixed with one another where --augment says mixup or cutmix.",
+            show_default="once for each photo",
+        ),
+    ] = None,
     axes: Annotated[
         AxesChoice | None,
         typer.Option(
@@ -160,7 +169,8 @@ def distill(
 ) -> None:
     """Teach a small encoder what a large one, or several, make of your photos.
 
-    The photos need no labels. The teacher is asked once for each photo, and its answers are kept.
+    The photos need no labels. The teacher is asked once for each photo, and its answers are kept;
+    or at every step, about looks that are new and mixed (--teacher-live).
     Writes an encoder folder, which every command takes as --encoder DIR and which runs without
     PyTorch; in its folder training/ lie the weights, the recipe and a report with the teacher's
     figures beside the student's, on photos held out.
@@ -185,6 +195,7 @@ def distill(
         "teacher.spec": teacher,
         "teacher.views": None if views is None else [each.strip() for each in views.split(",")],
         "teacher.sees": sees,
+        "teacher.live": live,
         "teacher.axes": axes,
         "teacher.text": student_text,
         "teacher.sentences": text_teacher,

@@ -244,7 +244,11 @@ class Teaching:
     look at the same part of a photo. Steps of it are drawn as the student's are; what the student's
     policy has beside them, such as blur, the teacher does not see. None: the photo itself."""
     look_size: int | None = None
-    """Side of the looks kept for the teacher; its input size where none is given."""
+    """Side of the looks kept for the teacher; its input size where none is given. Of looks that it
+    is asked about live: the student's, where none is given; the student sees them reduced."""
+    live: bool = False
+    """Ask it at every step about the looks as the student has them, rather than once before: they
+    may be new each time, and mixed with one another."""
     axes: str = "learned"
     """Where the teacher has more dimensions than the student. learned: a projection of the
     student's rows onto them, thrown away in the end; principal: the student learns the teacher's

@@ -46,6 +46,20 @@ def mix_batch(
     """
     if targets.ndim != 2 or not targets.is_floating_point():
         raise ValueError(f"targets must be shares, float (N, classes): {tuple(targets.shape)}")
+    mixed, share = mix_pictures(pixels, method, alpha, generator, before=before)
+    return mixed, torch.lerp(targets.roll(1, 0), targets, share)
+
+
+def mix_pictures(
+    pixels: Tensor,
+    method: str,
+    alpha: float,
+    generator: np.random.Generator,
+    *,
+    before: Tensor | None = None,
+) -> tuple[Tensor, float]:
+    """Pictures mixed as :func:`mix_batch` does it, float (N, C, H, W), and the share that each has
+    left of itself."""
     share = float(generator.beta(alpha, alpha))
     before = pixels.roll(1, 0) if before is None else before
     if method == "mixup":
@@ -58,7 +72,7 @@ def mix_batch(
         share = 1 - (bottom - top) * (right - left) / (height * width)
     else:
         raise ValueError(f"there is no mix {method!r}; there are {', '.join(MIXES)}")
-    return mixed, torch.lerp(targets.roll(1, 0), targets, share)
+    return mixed, share
 
 
 def _box(

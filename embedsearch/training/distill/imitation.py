@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from embedsearch.errors import DataError
 from embedsearch.training.distill.lessons import Lessons
+from embedsearch.training.distill.live_teacher import LiveTeacher
 from embedsearch.training.distill.map_hints import MapHints
 from embedsearch.training.distributed import collectives
 from embedsearch.training.looks.batches import Batch
@@ -52,25 +53,26 @@ class Imitation(nn.Module):
         settings: Imitate,
         *,
         places: Callable[[int], NDArray[np.int64]],
+        live: LiveTeacher | None = None,
         hints: MapHints | None = None,
         first_stage: int = 0,
         frozen_text: bool = False,
         seed: int = 0,
     ) -> None:
         """``places`` gives the photos of a step, ``weights`` names of :data:`IMITATIONS` and how
-        much each counts; ``hints`` are for ``maps``. Raises
-        :class:`~embedsearch.errors.DataError`."""
+        much each counts; a ``live`` teacher is asked in place of ``lessons`` about photos, and
+        ``hints`` are for ``maps``. Raises :class:`~embedsearch.errors.DataError`."""
         super().__init__()
         self.encoder, self.weights, self.settings = encoder, dict(weights), settings
         self.losses = nn.ModuleDict()
-        dim = lessons.photos.shape[-1]
+        dim = lessons.held.shape[-1]
         if encoder.dim != dim:
             self.losses["projection"] = nn.Linear(encoder.dim, dim, bias=False)
         if SUPCON in weights:
             self.losses[SUPCON] = make_loss(SUPCON, dim=encoder.dim, classes=0)
         self.log_scale = nn.Parameter(torch.tensor(math.log(settings.scale)))
         self._lessons, self._places, self._first = lessons, places, first_stage
-        self._hints = hints
+        self._live, self._hints = live, hints
         self._row = {text: number for number, text in enumerate(lessons.texts)}
         self._frozen_text, self._seed = frozen_text, seed
         self._kept_prototypes: Tensor | None = None
@@ -79,6 +81,9 @@ class Imitation(nn.Module):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """The weighted sum, and each loss by itself."""
         device = self.log_scale.device
+        said: Tensor | None = None
+        if self._live is not None:
+            batch, said = self._live.looked(batch, device)
         pixels, batch = batch.images, batch.to(device, self.encoder)
         parts: dict[str, Tensor] = {}
         values, reached = batch.images, self._first
@@ -87,16 +92,26 @@ class Imitation(nn.Module):
             parts[MAPS], values, reached = self._hints.compared(self.encoder.image, values, given)
         if self.weights.keys() - {MAPS}:
             mine = self.encoder.image.forward_from(values, reached)
-            parts |= self._of_rows(batch, collectives.gather_with_gradient(mine))
+            taught = self._taught(batch, said)
+            parts |= self._of_rows(batch, collectives.gather_with_gradient(mine), taught)
         total = torch.stack([self.weights[name] * part for name, part in parts.items()]).sum()
         return total, {name: part.item() for name, part in parts.items()}
 
-    def _of_rows(self, batch: Batch, pictures: Tensor) -> dict[str, Tensor]:
-        """What is learned of and by the embeddings of photos."""
+    def _taught(self, batch: Batch, said: Tensor | None) -> Tensor | None:
+        """What the teacher makes of the batch of all ranks; None where nothing is learned of it."""
+        device = self.log_scale.device
+        if said is not None:
+            return collectives.gather(said)
         rows = self._lessons.photos
+        if rows is None:
+            return None
         places, looks = self._places(batch.step), batch.looks % rows.shape[1]
-        taught = _rows(rows[places, looks], pictures.device)
+        return _rows(rows[places, looks], device)
+
+    def _of_rows(self, batch: Batch, pictures: Tensor, said: Tensor | None) -> dict[str, Tensor]:
+        """What is learned of and by the embeddings of photos."""
         parts: dict[str, Tensor] = {}
+        taught = cast(Tensor, said)  # there, where a loss asks for it
         if "cosine" in self.weights:
             parts["cosine"] = distillation.cosine(self.projected(pictures), taught)
         if "distances" in self.weights:
@@ -179,6 +194,11 @@ class Imitation(nn.Module):
             raise DataError(
                 f"loss.maps names {', '.join(self.settings.maps)}, and no loss compares maps; add "
                 "--loss maps"
+            )
+        if self._live is not None and self._live.mixes and INFO_NCE in self.weights:
+            raise DataError(
+                f"{self._live.mixes[0].method} lays photos over one another, of which no caption "
+                "tells; leave it out of the augmentation, or info-nce out of the losses"
             )
         wants = [name for name in self.weights if name in (*OF_TEXTS, "words")]
         if wants and self.encoder.text is None:

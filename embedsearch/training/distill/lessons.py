@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from embedsearch.training.teachers.sentences import SentenceRows, ask_sentences,
 from embedsearch.training.teachers.teacher import Progress, teach_looks, teach_photos, teach_texts
 
 AXES = ("learned", "principal")
+OF_PHOTOS = frozenset({"cosine", "distances", "angles", "soft", "affinity"})
+"""Losses that learn from what the teacher makes of photos."""
 _AXES_OF = 8192
 """So many photos and texts are enough to choose axes by."""
 
@@ -33,8 +35,11 @@ _AXES_OF = 8192
 class Lessons:
     """All that the teachers say in a run."""
 
-    photos: NDArray[np.float16]
-    """(photos, looks, D): of each kept look, or one of the photo itself."""
+    held: NDArray[np.float16]
+    """(photos held out, D)"""
+    photos: NDArray[np.float16] | None = None
+    """(photos, looks, D): of each kept look, or one of the photo itself. None where nothing is
+    learned from them, or the teacher is asked live."""
     texts: Sequence[str] = ()
     text_rows: NDArray[np.float16] | None = None
     """(texts, D)"""
@@ -51,8 +56,15 @@ class Lessons:
         """The same in fewer dimensions."""
         text_rows = None if self.text_rows is None else on_axes(self.text_rows, axes)
         prototypes = None if self.prototypes is None else on_axes(self.prototypes, axes)
-        photos = on_axes(self.photos, axes)
-        return replace(self, photos=photos, text_rows=text_rows, prototypes=prototypes, axes=axes)
+        photos = None if self.photos is None else on_axes(self.photos, axes)
+        return replace(
+            self,
+            held=on_axes(self.held, axes),
+            photos=photos,
+            text_rows=text_rows,
+            prototypes=prototypes,
+            axes=axes,
+        )
 
 
 @dataclass(frozen=True)
@@ -89,14 +101,21 @@ class Asking:
             named = None if teaching.words is None else Path(teaching.words)
             words = [*read_words(named), *self.set.names, *texts]
             told |= {"words": ask_sentences(teaching.sentences, words, **given)}
-        photos = self._of_photos(**given) if teaching.sees is None else self._of_looks(**given)
-        lessons = Lessons(photos, **told)
+        everyone = range(len(self.set.photos))
+        if teaching.live or not set(losses) & OF_PHOTOS:
+            lessons = Lessons(self._of_photos(self.set.held, **given)[:, 0], **told)
+        elif teaching.sees is None:
+            photos = self._of_photos(everyone, **given)
+            lessons = Lessons(photos[self.set.held, 0], photos, **told)
+        else:
+            photos = self._of_looks(**given)
+            lessons = Lessons(photos[self.set.held, 0], photos, **told)
         if teaching.axes == "principal" and self.eye.looks.encoder.dim < teacher.info.dim:
             return lessons.on(self._axes(lessons))
         return lessons
 
-    def _of_photos(self, **given: Any) -> NDArray[np.float16]:
-        files = [photo.file for photo in self.set.photos]
+    def _of_photos(self, places: Iterable[int], **given: Any) -> NDArray[np.float16]:
+        files = [self.set.photos[place].file for place in places]
         views = self.recipe.teacher.views
         return teach_photos(self.teacher, files, views, threads=self.threads, **given)[:, None]
 
@@ -123,11 +142,15 @@ class Asking:
     def _axes(self, lessons: Lessons) -> Axes:
         rng = np.random.default_rng(self.recipe.optimisation.seed)
         student = self.eye.looks.encoder
-        photos = np.sort(rng.permutation(len(lessons.photos))[:_AXES_OF])
+        photos = np.sort(rng.permutation(len(self.set.photos))[:_AXES_OF])
         taught_texts = mine_texts = None
         if lessons.text_rows is not None and student.text is not None:
             texts = np.sort(rng.permutation(len(lessons.texts))[:_AXES_OF])
             taught_texts = lessons.text_rows[texts].astype(np.float32)
             mine_texts = embed_texts(student, [lessons.texts[n] for n in texts])
-        taught = lessons.photos[photos, 0].astype(np.float32)
+        if lessons.photos is None:
+            given = {"cache": self.cache, "progress": self.progress}
+            taught = self._of_photos(photos, **given)[:, 0].astype(np.float32)
+        else:
+            taught = lessons.photos[photos, 0].astype(np.float32)
         return principal_axes((taught, taught_texts), (self.eye.embed(photos), mine_texts))

@@ -23,6 +23,7 @@ from embedsearch.training.data.photo_set import photo_set
 from embedsearch.training.distill.agreement import TaughtWords, agreement
 from embedsearch.training.distill.imitation import MAPS, OF_TEXTS, SUPCON, Imitation
 from embedsearch.training.distill.lessons import Asking, Lessons
+from embedsearch.training.distill.live_teacher import LiveTeacher
 from embedsearch.training.distill.map_hints import MapHints
 from embedsearch.training.distill.principal_axes import Axes, on_axes
 from embedsearch.training.distributed import collectives, placement
@@ -111,7 +112,7 @@ class Distiller:
             self._look()
             with collectives.main_first():
                 lessons = self._lessons()
-            taught = lessons.photos[self.set.held, 0].astype(np.float32)
+            taught = lessons.held.astype(np.float32)
             before = self._figures(taught)
             self.tell(f"before: {_said(before)}")
             again = goes_on_by_itself(me, self.out / TRAINING)
@@ -204,20 +205,31 @@ class Distiller:
         return lessons
 
     def _look(self) -> None:
-        recipe, about = self.recipe, self.student.about
-        drawn = augmentation(recipe.data.augmentation, about.size, about.resize)
-        if drawn.mixes:
+        recipe, about, teaching = self.recipe, self.student.about, self.recipe.teacher
+        larger = teaching.look_size if teaching.live else None  # than what the student takes
+        drawn = augmentation(recipe.data.augmentation, larger or about.size, about.resize)
+        if teaching.live and teaching.sees is not None:
+            raise DataError(
+                "--teacher-sees is of looks that are kept before the run; a teacher that is asked "
+                "live sees what the student sees"
+            )
+        if drawn.mixes and not recipe.teacher.live:
             raise DataError(
                 f"{drawn.mixes[0].method} lays photos over one another, of which the teacher has "
-                "said nothing; leave it out of the augmentation"
+                "said nothing; ask it live (--teacher-live), or leave it out of the augmentation"
             )
-        self.looks = Looks(self.set.photos, self.student, drawn)
+        self.looks = Looks(self.set.photos, self.student, drawn, side=larger)
         self.cache: FrozenCache | None = None
         if recipe.freeze.cache is not None:
             if self.first and not self.student.image.sequential:
                 raise DataError(
                     "what frozen stages give can be kept of a network whose stages run one after "
                     "another; without --freeze-until looks are kept"
+                )
+            if self.first and teaching.live:
+                raise DataError(
+                    "a teacher that is asked live looks at pixels; leave --freeze-until out, or "
+                    "--cache-frozen"
                 )
             self.cache = cache_frozen(
                 self.looks,
@@ -229,7 +241,9 @@ class Distiller:
                 progress=self.progress,
             )
         entered = self.first if self.cache is not None else 0
-        self.eye = Eye(self.looks, self.cache, entered, self.threads)
+        sees = Eye(self.looks, self.cache, entered, self.threads)
+        own = replace(self.looks, side=None)
+        self.eye = sees if larger is None else Eye(own, None, 0, self.threads)
         seed = recipe.optimisation.seed
         standardise_new_head(self.student, self.eye, self.set.kept, seed)
 
@@ -256,6 +270,7 @@ class Distiller:
             self.weights,
             recipe.loss,
             places=plan.places,
+            live=self._live(),
             hints=self._hints(),
             first_stage=self.eye.first,
             frozen_text=self.frozen_text,
@@ -292,8 +307,21 @@ class Distiller:
         history = loop.run(resume=resume)
         self.student = imitation.encoder  # another one after FSDP
         self.looks = replace(self.looks, encoder=self.student)
-        self.eye = replace(self.eye, looks=self.looks)
+        self.eye = replace(self.eye, looks=replace(self.eye.looks, encoder=self.student))
         return history
+
+    def _live(self) -> LiveTeacher | None:
+        """The teacher, where it is asked at every step."""
+        if not self.recipe.teacher.live:
+            return None
+        return LiveTeacher(
+            self.teacher,
+            size=self.student.size,
+            mixes=self.looks.augmentation.mixes,
+            threads=self.threads,
+            seed=self.recipe.optimisation.seed,
+            axes=self.axes,
+        )
 
     def _hints(self) -> MapHints | None:
         """Maps that the teacher gives, where they are learned."""

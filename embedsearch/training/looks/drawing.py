@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from embedsearch.encoders.base import Pixels
 from embedsearch.encoders.preprocess import to_square
@@ -68,6 +69,14 @@ def plain_look(file: Path, about: Architecture) -> Pixels:
 def to_tensor(pixels: Sequence[Pixels]) -> Tensor:
     """uint8 (N, size, size, 3)."""
     return torch.from_numpy(np.stack(pixels))
+
+
+def resized(pixels: Tensor, size: int) -> Tensor:
+    """Pictures brought to another size: uint8 (N, H, W, 3) to float32 (N, size, size, 3) in
+    [0, 255]."""
+    planes = pixels.permute(0, 3, 1, 2).float()
+    sized = interpolate(planes, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return sized.permute(0, 2, 3, 1)
 
 
 def ahead(

@@ -60,6 +60,8 @@ def teach_photos(
     On ``threads`` threads, else one a core: some photos are read while others are looked at.
     Kept in the folder ``cache`` under a name made of all it depends on.
     """
+    if not files:
+        return np.zeros((0, teacher.info.dim), np.float16)
     told = [f"{file} {file.stat().st_size if file.exists() else None}" for file in files]
     return _kept(
         cache,

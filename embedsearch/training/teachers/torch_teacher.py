@@ -9,7 +9,6 @@ from typing import cast
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import interpolate
 
 from embedsearch.encoders.base import Embeddings, Encoder, Pixels
 from embedsearch.encoders.compound import JoinedEncoder
@@ -17,6 +16,7 @@ from embedsearch.encoders.preprocess import to_square
 from embedsearch.errors import EncoderError
 from embedsearch.records import EncoderInfo
 from embedsearch.training.evaluate.held_out import embed_texts
+from embedsearch.training.looks.drawing import resized
 from embedsearch.training.loop.steps import Precision
 from embedsearch.training.networks.encoder import TrainableEncoder
 from embedsearch.training.networks.loading import load_trainable
@@ -48,7 +48,7 @@ class TorchTeacher:
         with self._running, torch.no_grad(), self._precision.autocast():
             pixels = torch.from_numpy(np.stack(images)).to(self._device)
             if pixels.shape[1] != about.size:
-                pixels = _resized(pixels, about.size)
+                pixels = resized(pixels, about.size)
             rows: Embeddings = self._encoder.image(self._encoder.normalised(pixels)).cpu().numpy()
         return rows
 
@@ -76,10 +76,3 @@ def on_device(encoder: Encoder, device: torch.device) -> Encoder:
     if encoder.info.has_text and not isinstance(trainable.text, nn.Module):
         return encoder
     return cast(Encoder, TorchTeacher(trainable, encoder.info, device))
-
-
-def _resized(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """uint8 (N, H, W, 3) to float32 (N, size, size, 3) in [0, 255]."""
-    planes = pixels.permute(0, 3, 1, 2).float()
-    sized = interpolate(planes, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return sized.permute(0, 2, 3, 1)

@@ -1,0 +1,77 @@
+"""A teacher that is asked at every step, about the looks that the student learns from.
+
+What Beyer et al. ("Knowledge distillation: A good teacher is patient and consistent", 2022) found
+to matter: both see the same crop, looks are new each time, and mixed with one another, so that a
+teacher has something new to say of photos that are few.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from embedsearch.encoders.base import Encoder
+from embedsearch.training.augment.mixing import mix_pictures
+from embedsearch.training.augment.policies import Mix
+from embedsearch.training.distill.principal_axes import Axes, on_axes
+from embedsearch.training.distributed import collectives
+from embedsearch.training.looks.batches import Batch
+from embedsearch.training.looks.drawing import resized
+
+_AT_ONCE = 8
+
+
+class LiveTeacher:
+    """Mixes the looks of a batch, and says what it makes of them."""
+
+    def __init__(
+        self,
+        teacher: Encoder,
+        *,
+        size: int,
+        mixes: tuple[Mix, ...] = (),
+        threads: int = 1,
+        seed: int = 0,
+        axes: Axes | None = None,
+    ) -> None:
+        """``size`` is that of the student, ``axes`` are those on which it learns the rows, where
+        not on all."""
+        self._teacher, self._size, self._seed, self._axes = teacher, size, seed, axes
+        self.mixes = mixes
+        self._pool = ThreadPoolExecutor(max(1, threads))
+
+    def looked(self, batch: Batch, device: torch.device) -> tuple[Batch, Tensor]:
+        """The batch as the student sees it, on ``device``, and what the teacher makes of this
+        rank's part of it: unit rows, float32 (N, dim). What is mixed has no label, as none says
+        what it shows."""
+        pixels, is_mixed = self._mixed(batch.images.to(device), batch.step)
+        seen = list(pixels.cpu().numpy())
+        groups = [seen[first : first + _AT_ONCE] for first in range(0, len(seen), _AT_ONCE)]
+        rows = np.concatenate(list(self._pool.map(self._teacher.encode_images, groups)))
+        if pixels.shape[1] != self._size:
+            pixels = resized(pixels, self._size).round().clamp(0, 255).to(torch.uint8)
+        labels = torch.full_like(batch.labels, -1) if is_mixed else batch.labels
+        if self._axes is not None:
+            rows = on_axes(rows, self._axes).astype(np.float32)
+        said = torch.from_numpy(rows).to(device)
+        return replace(batch, images=pixels, labels=labels), normalize(said, dim=1)
+
+    def _mixed(self, images: Tensor, step: int) -> tuple[Tensor, bool]:
+        """uint8 (N, H, W, 3), and whether anything was mixed."""
+        rng = np.random.default_rng([self._seed, 4, step])
+        for mix in self.mixes:
+            if rng.random() < mix.chance:
+                before = _planes(collectives.before(images))
+                mixed, _ = mix_pictures(_planes(images), mix.method, mix.alpha, rng, before=before)
+                return mixed.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous(), True
+        return images, False
+
+
+def _planes(pixels: Tensor) -> Tensor:
+    """uint8 (N, H, W, 3) to float32 (N, 3, H, W)."""
+    return pixels.permute(0, 3, 1, 2).float()
