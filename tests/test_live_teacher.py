@@ -90,8 +90,9 @@ def test_what_is_mixed_depends_on_the_step_alone() -> None:
     steps = [mixing.looked(batch(step), CPU)[0].images for step in range(8)]
     again = [mixing.looked(batch(step), CPU)[0].images for step in reversed(range(8))]
     assert all(torch.equal(*pair) for pair in zip(steps, reversed(again), strict=True))
-    plain = [torch.equal(images, batch().images) for images in steps]
-    assert any(plain) and not all(plain)
+    for images in steps:  # each photo by a chance of its own
+        changed = (images != batch().images).flatten(1).any(1)
+        assert changed.any() and not changed.all()
 
 
 def test_it_may_see_more_pixels_than_the_student() -> None:
@@ -169,7 +170,8 @@ def test_a_student_learns_from_looks_that_are_new_and_mixed(place: Path, tmp_pat
     outcome = run.distill()
     assert outcome.student["cosine"] > outcome.before["cosine"] + 0.1
     looks = [picture.tobytes() for picture in teacher.shown if picture.shape[:2] == (SIZE, SIZE)]
-    assert len(looks) == 6 * 3 * 4 and len(set(looks)) == len(looks)
+    # All but those that lie wholly over another of their batch.
+    assert len(looks) == 6 * 3 * 4 and len(set(looks)) >= len(looks) - 4
     assert registry.load(str(tmp_path / "small")).info.dim == DIM
 
 

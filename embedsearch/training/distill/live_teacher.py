@@ -7,6 +7,7 @@ teacher has something new to say of photos that are few.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -49,27 +50,36 @@ class LiveTeacher:
         """The batch as the student sees it, on ``device``, and what the teacher makes of this
         rank's part of it: unit rows, float32 (N, dim). What is mixed has no label, as none says
         what it shows."""
-        pixels, is_mixed = self._mixed(batch.images.to(device), batch.step)
+        drawn = [self._drawn(batch.step, place) for place in range(len(batch.looks))]
+        pixels = _mixed(batch.images.to(device), collectives.share(drawn))
         seen = list(pixels.cpu().numpy())
         groups = [seen[first : first + _AT_ONCE] for first in range(0, len(seen), _AT_ONCE)]
         rows = np.concatenate(list(self._pool.map(self._teacher.encode_images, groups)))
         if pixels.shape[1] != self._size:
             pixels = resized(pixels, self._size).round().clamp(0, 255).to(torch.uint8)
-        labels = torch.full_like(batch.labels, -1) if is_mixed else batch.labels
+        is_mixed = torch.tensor([mix is not None for mix, _ in drawn])
+        labels = batch.labels.masked_fill(is_mixed.to(batch.labels.device), -1)
         if self._axes is not None:
             rows = on_axes(rows, self._axes).astype(np.float32)
         said = torch.from_numpy(rows).to(device)
         return replace(batch, images=pixels, labels=labels), normalize(said, dim=1)
 
-    def _mixed(self, images: Tensor, step: int) -> tuple[Tensor, bool]:
-        """uint8 (N, H, W, 3), and whether anything was mixed."""
-        rng = np.random.default_rng([self._seed, 4, step])
-        for mix in self.mixes:
-            if rng.random() < mix.chance:
-                before = _planes(collectives.before(images))
-                mixed, _ = mix_pictures(_planes(images), mix.method, mix.alpha, rng, before=before)
-                return mixed.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous(), True
-        return images, False
+    def _drawn(self, step: int, place: int) -> tuple[Mix | None, np.random.Generator]:
+        """How a photo of the batch is mixed, each for itself: of a batch mixed as a whole, by one
+        share, steps differ more than a student can follow."""
+        rng = np.random.default_rng([self._seed, 4, step, place])
+        return next((mix for mix in self.mixes if rng.random() < mix.chance), None), rng
+
+
+def _mixed(images: Tensor, drawn: Sequence[tuple[Mix | None, np.random.Generator]]) -> Tensor:
+    """Those of ``images``, uint8 (N, H, W, 3), for which a mix was drawn, with the ones before."""
+    earlier, laid = collectives.before(images), images.clone()
+    for row, (mix, rng) in enumerate(drawn):
+        if mix is not None:
+            own, before = _planes(images[row : row + 1]), _planes(earlier[row : row + 1])
+            found, _ = mix_pictures(own, mix.method, mix.alpha, rng, before=before)
+            laid[row] = found[0].round().to(torch.uint8).permute(1, 2, 0)
+    return laid
 
 
 def _planes(pixels: Tensor) -> Tensor:
