@@ -14,7 +14,7 @@ from embedsearch.commands.output import print_json
 from embedsearch.commands.training_run import figure, interruptible, recipe_of, tell
 
 if TYPE_CHECKING:
-    from embedsearch.training.distill.run import Outcome
+    from embedsearch.training.distill.outcome import Outcome
     from embedsearch.training.recipe import Distillation
 
 

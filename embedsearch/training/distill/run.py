@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,9 @@ from embedsearch.training.distill.imitation import MAPS, OF_TEXTS, SUPCON, Imita
 from embedsearch.training.distill.lessons import Asking, Lessons
 from embedsearch.training.distill.live_teacher import LiveTeacher
 from embedsearch.training.distill.map_hints import MapHints
+from embedsearch.training.distill.outcome import Outcome
 from embedsearch.training.distill.principal_axes import Axes, on_axes
+from embedsearch.training.distill.student import start_student
 from embedsearch.training.distributed import collectives, placement
 from embedsearch.training.distributed.ranks import device_of, ranks
 from embedsearch.training.distributed.rendezvous import joined
@@ -42,8 +43,6 @@ from embedsearch.training.loop.unfreezing import parameter_groups
 from embedsearch.training.networks.encoder import TrainableEncoder, used_at
 from embedsearch.training.networks.loading import load_trainable
 from embedsearch.training.networks.memory_format import channels_last
-from embedsearch.training.networks.start import start_from
-from embedsearch.training.networks.towers import BagText
 from embedsearch.training.networks.trained_folder import TRAINING, write_trained
 from embedsearch.training.recipe import Distillation
 from embedsearch.training.recipe_files import to_toml, weighted
@@ -52,29 +51,6 @@ from embedsearch.training.teachers.torch_teacher import on_device
 Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]
 REPORT = "report.json"
-TEXTS = ("auto", "copy", "train", "none")
-
-
-@dataclass
-class Outcome:
-    """What a distillation came to, on the photos held out."""
-
-    folder: Path
-    teacher: Figures
-    before: Figures
-    student: Figures
-    history: History = field(default_factory=History)
-    seconds: float = 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """For ``report.json`` and programs."""
-        return {
-            "teacher": self.teacher,
-            "before": self.before,
-            "student": self.student,
-            "epochs": self.history.epochs,
-            "seconds": round(self.seconds, 1),
-        }
 
 
 class Distiller:
@@ -134,50 +110,13 @@ class Distiller:
         self.set = photo_set(readable(photos, self.threads, self.tell), data)
 
     def _load_student(self) -> None:
-        model, wanted = self.recipe.model, self.recipe.teacher.text
-        if model.narrower:
-            raise DataError(
-                "make the student narrower first, and name what that writes: embedsearch finetune "
-                f"DATA --encoder {model.start} --epochs 0 --set model.narrower={model.narrower:g}"
-            )
-        if wanted not in TEXTS:
-            raise DataError(f"the student's text tower is {', '.join(TEXTS)}, not {wanted!r}")
-        torch.manual_seed(self.recipe.optimisation.seed)
         if self.recipe.optimisation.threads:
             torch.set_num_threads(self.recipe.optimisation.threads)
-        theirs = None if wanted == "none" or model.text else self._teachers_text()
-        if wanted == "copy" and theirs is None:
-            raise DataError(
-                f"the text tower of {self.recipe.teacher.spec} cannot be copied: it is no bag of "
-                "tokens, or not of one encoder alone. Start one: --text DIR"
-            )
-        dim = model.dim if model.dim is not None else self.teacher.info.dim
-        self.student: TrainableEncoder = start_from(model, dim)
-        student = self.student
-        copies = theirs is not None and theirs.head.output.out_features == student.dim
-        if wanted == "copy" and not copies:
-            raise DataError(
-                f"a copied text tower gives {self.teacher.info.dim} dimensions, the student "
-                f"{student.dim}; leave --dim out"
-            )
-        if wanted == "none":
-            student.text, student.about = None, replace(student.about, text="none")
-        elif copies and (wanted != "train" or student.text is None):
-            assert theirs is not None
-            student.text = theirs
-            hidden = theirs.head.hidden.out_features
-            student.about = replace(student.about, text="bag", hidden=hidden)
-        self.frozen_text = self.recipe.freeze.text or (copies and wanted != "train")
+        started = start_student(self.recipe, self.teacher.info.dim)
+        self.student: TrainableEncoder = started.encoder
+        self.frozen_text = started.frozen_text
         until = self.recipe.freeze.until
-        self.first = 0 if until is None else student.image.stage_number(until)
-
-    def _teachers_text(self) -> BagText | None:
-        """The teacher's text tower, where it is one that can be copied."""
-        try:
-            tower = load_trainable(self.recipe.teacher.spec).text
-        except EmbedSearchError:  # nothing that PyTorch trains; it still teaches
-            return None
-        return tower if isinstance(tower, BagText) else None
+        self.first = 0 if until is None else self.student.image.stage_number(until)
 
     def _usual_losses(self) -> Sequence[str]:
         names = ["cosine"]
