@@ -16,7 +16,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS_VARIABLE = "EMBEDSEARCH_BENCHMARK_RESULTS"
+"""Another folder for results, so that a test's are not taken for figures."""
+RESULTS = Path(os.environ.get(RESULTS_VARIABLE, Path(__file__).parent / "results"))
 EMBEDSEARCH = str(Path(sys.executable).with_name("embedsearch"))
 LIBRARIES = (
     *("numpy", "pillow", "onnxruntime", "faiss-gpu", "faiss-cpu", "typer", "tokenizers"),
@@ -121,7 +123,7 @@ def report(name: str, rows: Sequence[tuple[str, str, str]], figures: dict[str, A
     print(f"{name}: {figures.pop('about', '')}")
     for what, figure, bar in rows:
         print(f"  {what:<{widths[0]}}  {figure:>{widths[1]}}  {bar}")
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     out = RESULTS / f"{name}.json"
     out.write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")
-    print(f"  written to benchmarks/results/{out.name}")
+    print(f"  written to {os.path.relpath(out, RESULTS.parents[1])}")

@@ -34,8 +34,10 @@ import numpy as np
 from measure import EMBEDSEARCH, Process, interleaved, median, process, report, spread
 from PIL import Image
 
+from embedsearch.encoders.registry import load
+
 CORES = len(os.sched_getaffinity(0))
-SIDE = 224
+SIDE = load("mini").info.input_size
 
 
 def photographs() -> list[Image.Image]:
