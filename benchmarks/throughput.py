@@ -152,7 +152,7 @@ def measure_set(paths: list[Path], runs: int, plain: int) -> dict[str, list[floa
     some = paths[: max(40, len(paths) // 4)]
     sides: dict[str, Callable[[], float]] = {
         "decode": lambda: decode_rate(some),
-        "forward": lambda: forward_rate(1000),
+        "forward": lambda: forward_rate(min(1000, 10 * len(paths))),
         "ours": ours,
         "one": lambda: index_run(paths[0], 1).wall,
         "plain": lambda: plain_loop_rate(paths[:plain]),
