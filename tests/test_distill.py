@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_training import SIZE, draw_classes, write_captions, write_table
-from torch_models import TIMM, save_timm
+from small_distillation import DIM, draw_teacher, recipe
+from small_training import SIZE
+from torch_models import TIMM
 from typer.testing import CliRunner
 
 from embedsearch.commands.app import app
@@ -24,51 +25,14 @@ from embedsearch.training.networks.loading import load_trainable
 from embedsearch.training.networks.towers import BagText
 from embedsearch.training.networks.trained_folder import write_trained
 from embedsearch.training.recipe import Distillation
-from embedsearch.training.recipe_files import overridden, read_recipe
+from embedsearch.training.recipe_files import read_recipe
 from embedsearch.training.teachers.sentences import load_sentences
 from embedsearch.training.teachers.teacher import teach_photos, teach_texts, views_of
-
-DIM = 12
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos of three classes, their captions, and a teacher that knows words."""
-    folder = tmp_path_factory.mktemp("distill")
-    write_captions(draw_classes(folder / "photos"))
-    torch.manual_seed(5)
-    teacher = load_trainable(
-        f"timm:{TIMM}@{save_timm(folder, 1)}",
-        dim=DIM,
-        size=SIZE,
-        text=write_table(folder / "table"),
-        hidden=6,
-    )
-    write_trained(teacher, folder / "teacher", description="of a test")
-    save_timm(folder, 2)
-    return folder
-
-
-def recipe(place: Path, *settings: str) -> Distillation:
-    return overridden(
-        Distillation(),
-        [
-            f"model.start=timm:{TIMM}@{place / 'timm-2.safetensors'}",
-            f"model.size={SIZE}",
-            f"teacher.spec={place / 'teacher'}",
-            f"teacher.cache={place / 'cache'}",
-            f'data.paths=["{place / "photos"}"]',
-            "data.held_out=0.34",
-            "data.augmentation=none",
-            "optimisation.epochs=15",
-            "optimisation.batch=4",
-            "optimisation.rate=0.003",
-            "optimisation.head_rate=0.01",
-            "optimisation.threads=1",
-            "optimisation.amp=off",
-            *settings,
-        ],
-    )
+    return draw_teacher(tmp_path_factory.mktemp("distill"))
 
 
 def test_a_student_moves_towards_its_teacher_and_runs_without_pytorch(

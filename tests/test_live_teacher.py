@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_distillation
 import torch
 from colour_encoder import ColourEncoder
 from PIL import Image
-from small_training import SIZE, draw_classes, write_captions, write_table
-from torch_models import TIMM, save_timm
+from small_distillation import DIM, draw_teacher
+from small_training import SIZE
 
 from embedsearch.encoders import registry
 from embedsearch.encoders.base import Embeddings, Encoder, Pixels
@@ -18,12 +19,8 @@ from embedsearch.training.augment.policies import Mix
 from embedsearch.training.distill.live_teacher import LiveTeacher
 from embedsearch.training.distill.run import Distiller
 from embedsearch.training.looks.batches import Batch
-from embedsearch.training.networks.loading import load_trainable
-from embedsearch.training.networks.trained_folder import write_trained
 from embedsearch.training.recipe import Distillation
-from embedsearch.training.recipe_files import overridden
 
-DIM = 12
 CPU = torch.device("cpu")
 EACH = 10
 """Photos of a batch, more than a teacher is given at once."""
@@ -107,42 +104,11 @@ def test_it_may_see_more_pixels_than_the_student() -> None:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos of three classes, their captions, and a teacher that knows words."""
-    folder = tmp_path_factory.mktemp("live")
-    write_captions(draw_classes(folder / "photos"))
-    torch.manual_seed(5)
-    teacher = load_trainable(
-        f"timm:{TIMM}@{save_timm(folder, 1)}",
-        dim=DIM,
-        size=SIZE,
-        text=write_table(folder / "table"),
-        hidden=6,
-    )
-    write_trained(teacher, folder / "teacher", description="of a test")
-    save_timm(folder, 2)
-    return folder
+    return draw_teacher(tmp_path_factory.mktemp("live"))
 
 
 def recipe(place: Path, *settings: str) -> Distillation:
-    return overridden(
-        Distillation(),
-        [
-            f"model.start=timm:{TIMM}@{place / 'timm-2.safetensors'}",
-            f"model.size={SIZE}",
-            f"teacher.spec={place / 'teacher'}",
-            "teacher.live=true",
-            f'data.paths=["{place / "photos"}"]',
-            "data.held_out=0.34",
-            "data.augmentation=none",
-            "optimisation.epochs=6",
-            "optimisation.batch=4",
-            "optimisation.rate=0.003",
-            "optimisation.head_rate=0.01",
-            "optimisation.threads=1",
-            "optimisation.amp=off",
-            *settings,
-        ],
-    )
+    return small_distillation.recipe(place, "teacher.live=true", "optimisation.epochs=6", *settings)
 
 
 def test_of_photos_as_they_are_it_says_what_a_teacher_says_that_is_asked_once(
