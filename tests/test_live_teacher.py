@@ -92,6 +92,14 @@ def test_what_is_mixed_depends_on_the_step_alone() -> None:
         assert changed.any() and not changed.all()
 
 
+def test_where_nothing_is_learned_from_it_looks_are_mixed_and_nobody_is_asked() -> None:
+    mixes = (Mix("cutmix", 50.0, 1.0),)
+    seen, said = LiveTeacher(None, size=SIZE, mixes=mixes).looked(batch(), CPU)
+    asked, _ = LiveTeacher(ColourEncoder(), size=SIZE, mixes=mixes).looked(batch(), CPU)
+    assert said is None
+    assert torch.equal(seen.images, asked.images) and torch.equal(seen.labels, asked.labels)
+
+
 def test_it_may_see_more_pixels_than_the_student() -> None:
     teacher = Watching(ColourEncoder())
     seen, said = LiveTeacher(teacher, size=SIZE).looked(batch(side=2 * SIZE), CPU)

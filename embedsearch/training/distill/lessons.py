@@ -87,7 +87,7 @@ class Asking:
         teaching, teacher, name = self.recipe.teacher, self.teacher, self.teacher.info.id
         if teaching.axes not in AXES:
             raise DataError(f"axes are {' or '.join(AXES)}, not {teaching.axes!r}")
-        given: dict[str, Any] = {"cache": self.cache, "progress": self.progress}
+        given = self._given
         told: dict[str, Any] = {}
         texts = all_texts(self.set.photos)
         if teacher.info.has_text and {"affinity", "text"} & set(losses):
@@ -101,25 +101,29 @@ class Asking:
             named = None if teaching.words is None else Path(teaching.words)
             words = [*read_words(named), *self.set.names, *texts]
             told |= {"words": ask_sentences(teaching.sentences, words, **given)}
-        everyone = range(len(self.set.photos))
-        if teaching.live or not set(losses) & OF_PHOTOS:
-            lessons = Lessons(self._of_photos(self.set.held, **given)[:, 0], **told)
-        elif teaching.sees is None:
-            photos = self._of_photos(everyone, **given)
-            lessons = Lessons(photos[self.set.held, 0], photos, **told)
-        else:
-            photos = self._of_looks(**given)
-            lessons = Lessons(photos[self.set.held, 0], photos, **told)
+        photos = None
+        if not teaching.live and set(losses) & OF_PHOTOS:
+            everyone = range(len(self.set.photos))
+            photos = self._of_photos(everyone) if teaching.sees is None else self._of_looks()
+        held = self._of_photos(self.set.held) if photos is None else photos[self.set.held]
+        lessons = Lessons(held[:, 0], photos, **told)
         if teaching.axes == "principal" and self.eye.looks.encoder.dim < teacher.info.dim:
             return lessons.on(self._axes(lessons))
         return lessons
 
-    def _of_photos(self, places: Iterable[int], **given: Any) -> NDArray[np.float16]:
+    @property
+    def _given(self) -> dict[str, Any]:
+        """To everyone who is asked."""
+        return {"cache": self.cache, "progress": self.progress}
+
+    def _of_photos(self, places: Iterable[int]) -> NDArray[np.float16]:
         files = [self.set.photos[place].file for place in places]
         views = self.recipe.teacher.views
-        return teach_photos(self.teacher, files, views, threads=self.threads, **given)[:, None]
+        return teach_photos(self.teacher, files, views, threads=self.threads, **self._given)[
+            :, None
+        ]
 
-    def _of_looks(self, **given: Any) -> NDArray[np.float16]:
+    def _of_looks(self) -> NDArray[np.float16]:
         """Of the looks that the student will have, as far as the teacher sees what is drawn."""
         teaching, freeze, looks = self.recipe.teacher, self.recipe.freeze, self.eye.looks
         if freeze.cache is None:
@@ -137,7 +141,7 @@ class Asking:
             progress=self.progress,
         )
         name = fingerprint(looks, views, seed)
-        return teach_looks(self.teacher, kept, name=name, threads=self.threads, **given)
+        return teach_looks(self.teacher, kept, name=name, threads=self.threads, **self._given)
 
     def _axes(self, lessons: Lessons) -> Axes:
         rng = np.random.default_rng(self.recipe.optimisation.seed)
@@ -148,9 +152,6 @@ class Asking:
             texts = np.sort(rng.permutation(len(lessons.texts))[:_AXES_OF])
             taught_texts = lessons.text_rows[texts].astype(np.float32)
             mine_texts = embed_texts(student, [lessons.texts[n] for n in texts])
-        if lessons.photos is None:
-            given = {"cache": self.cache, "progress": self.progress}
-            taught = self._of_photos(photos, **given)[:, 0].astype(np.float32)
-        else:
-            taught = lessons.photos[photos, 0].astype(np.float32)
+        rows = self._of_photos(photos) if lessons.photos is None else lessons.photos[photos]
+        taught = rows[:, 0].astype(np.float32)
         return principal_axes((taught, taught_texts), (self.eye.embed(photos), mine_texts))

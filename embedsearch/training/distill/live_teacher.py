@@ -8,7 +8,6 @@ teacher has something new to say of photos that are few.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +22,7 @@ from embedsearch.training.distill.principal_axes import Axes, on_axes
 from embedsearch.training.distributed import collectives
 from embedsearch.training.looks.batches import Batch
 from embedsearch.training.looks.drawing import resized
+from embedsearch.training.teachers.teacher import in_groups
 
 _AT_ONCE = 8
 
@@ -32,7 +32,7 @@ class LiveTeacher:
 
     def __init__(
         self,
-        teacher: Encoder,
+        teacher: Encoder | None,
         *,
         size: int,
         mixes: tuple[Mix, ...] = (),
@@ -40,29 +40,40 @@ class LiveTeacher:
         seed: int = 0,
         axes: Axes | None = None,
     ) -> None:
-        """``size`` is that of the student, ``axes`` are those on which it learns the rows, where
-        not on all."""
+        """Without a ``teacher``, where nothing is learned from what one says, looks are only mixed.
+        ``size`` is that of the student, ``axes`` are those on which it learns the rows, where not
+        on all."""
         self._teacher, self._size, self._seed, self._axes = teacher, size, seed, axes
-        self.mixes = mixes
-        self._pool = ThreadPoolExecutor(max(1, threads))
+        self.mixes, self._threads = mixes, max(1, threads)
 
-    def looked(self, batch: Batch, device: torch.device) -> tuple[Batch, Tensor]:
+    def looked(self, batch: Batch, device: torch.device) -> tuple[Batch, Tensor | None]:
         """The batch as the student sees it, on ``device``, and what the teacher makes of this
         rank's part of it: unit rows, float32 (N, dim). What is mixed has no label, as none says
         what it shows."""
-        drawn = [self._drawn(batch.step, place) for place in range(len(batch.looks))]
-        pixels = _mixed(batch.images.to(device), collectives.share(drawn))
-        seen = list(pixels.cpu().numpy())
-        groups = [seen[first : first + _AT_ONCE] for first in range(0, len(seen), _AT_ONCE)]
-        rows = np.concatenate(list(self._pool.map(self._teacher.encode_images, groups)))
+        pixels, labels = batch.images.to(device), batch.labels
+        if self.mixes:
+            drawn = [self._drawn(batch.step, place) for place in range(len(batch.looks))]
+            pixels = _mixed(pixels, collectives.share(drawn))
+            is_mixed = torch.tensor([mix is not None for mix, _ in drawn])
+            labels = labels.masked_fill(is_mixed.to(labels.device), -1)
+        said = None if self._teacher is None else self._said(self._teacher, pixels)
         if pixels.shape[1] != self._size:
             pixels = resized(pixels, self._size).round().clamp(0, 255).to(torch.uint8)
-        is_mixed = torch.tensor([mix is not None for mix, _ in drawn])
-        labels = batch.labels.masked_fill(is_mixed.to(batch.labels.device), -1)
+        return replace(batch, images=pixels, labels=labels), said
+
+    def _said(self, teacher: Encoder, pixels: Tensor) -> Tensor:
+        seen = list(pixels.cpu().numpy())
+        rows = np.concatenate(
+            in_groups(
+                len(seen),
+                lambda group: teacher.encode_images(seen[group.start : group.stop]),
+                self._threads,
+                at_once=_AT_ONCE,
+            )
+        )
         if self._axes is not None:
             rows = on_axes(rows, self._axes).astype(np.float32)
-        said = torch.from_numpy(rows).to(device)
-        return replace(batch, images=pixels, labels=labels), normalize(said, dim=1)
+        return normalize(torch.from_numpy(rows).to(pixels.device), dim=1)
 
     def _drawn(self, step: int, place: int) -> tuple[Mix | None, np.random.Generator]:
         """How a photo of the batch is mixed, each for itself: of a batch mixed as a whole, by one

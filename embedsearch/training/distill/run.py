@@ -21,7 +21,7 @@ from embedsearch.training.data.photo_lists import read_photos_to_look_at, readab
 from embedsearch.training.data.photo_set import photo_set
 from embedsearch.training.distill.agreement import TaughtWords, agreement
 from embedsearch.training.distill.imitation import MAPS, OF_TEXTS, SUPCON, Imitation
-from embedsearch.training.distill.lessons import Asking, Lessons
+from embedsearch.training.distill.lessons import OF_PHOTOS, Asking, Lessons
 from embedsearch.training.distill.live_teacher import LiveTeacher
 from embedsearch.training.distill.map_hints import MapHints
 from embedsearch.training.distill.outcome import Outcome
@@ -180,9 +180,9 @@ class Distiller:
                 progress=self.progress,
             )
         entered = self.first if self.cache is not None else 0
-        sees = Eye(self.looks, self.cache, entered, self.threads)
-        own = replace(self.looks, side=None)
-        self.eye = sees if larger is None else Eye(own, None, 0, self.threads)
+        self.eye = Eye(self.looks, self.cache, entered, self.threads)
+        if larger is not None:
+            self.eye = replace(self.eye, looks=replace(self.looks, side=None), cache=None)
         seed = recipe.optimisation.seed
         standardise_new_head(self.student, self.eye, self.set.kept, seed)
 
@@ -254,7 +254,7 @@ class Distiller:
         if not self.recipe.teacher.live:
             return None
         return LiveTeacher(
-            self.teacher,
+            self.teacher if OF_PHOTOS & self.weights.keys() else None,
             size=self.student.size,
             mixes=self.looks.augmentation.mixes,
             threads=self.threads,

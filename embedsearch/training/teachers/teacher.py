@@ -90,7 +90,7 @@ def teach_looks(
         return teacher.encode_images(list(some.reshape(-1, *some.shape[2:])))
 
     def ask() -> Embeddings:
-        rows = _in_groups(photos, see, workers(threads), progress)
+        rows = in_groups(photos, see, workers(threads), progress)
         return np.concatenate(rows).reshape(photos, views, -1)
 
     return _kept(cache, "looks", [teacher.info.id, name], ask)
@@ -127,17 +127,21 @@ def _see(
         means: Embeddings = flat.reshape(len(places), -1, flat.shape[1]).mean(1)
         return means
 
-    found = np.concatenate(_in_groups(len(files), ask, threads, progress))
+    found = np.concatenate(in_groups(len(files), ask, threads, progress))
     unit: Embeddings = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
     return unit
 
 
-def _in_groups(
-    count: int, ask: Callable[[range], Embeddings], threads: int, progress: Progress
+def in_groups(
+    count: int,
+    ask: Callable[[range], Embeddings],
+    threads: int,
+    progress: Progress = lambda what, done, total: None,
+    at_once: int = _AT_ONCE,
 ) -> list[Embeddings]:
-    """What ``ask`` says of each group of photos, in order."""
+    """What ``ask`` says of each group of ``at_once`` of ``count`` photos, in order."""
     rows = []
-    groups = [range(n, min(n + _AT_ONCE, count)) for n in range(0, count, _AT_ONCE)]
+    groups = [range(n, min(n + at_once, count)) for n in range(0, count, at_once)]
     with ThreadPoolExecutor(threads) as pool:  # an encoder may be called from several threads
         for group, said in zip(groups, pool.map(ask, groups), strict=True):
             rows.append(said)
