@@ -34,6 +34,7 @@ from embedsearch.training.networks.loading import load_trainable
 from embedsearch.training.networks.towers import BagText
 from embedsearch.training.networks.trained_folder import read_trained, write_trained
 from embedsearch.training.recipe import About
+from embedsearch.training.teachers.torch_teacher import towers_of
 
 PICTURES = [np.random.default_rng(n).integers(0, 256, (50, 70, 3), np.uint8) for n in range(2)]
 
@@ -134,7 +135,7 @@ def test_an_open_clip_checkpoint_that_was_trained_keeps_its_texts(
 
 
 def test_the_encoder_in_the_box_is_taken_out_of_its_integers(tmp_path: Path) -> None:
-    mini = registry.load("mini")
+    mini = towers_of(registry.load("mini"))
     encoder = written(load_trainable("mini"), tmp_path / "float")
     photos = [np.asarray(photograph("china")), np.asarray(photograph("flower"))]
     for pictures, least in ((photos, 0.98), (PICTURES, 0.93)):  # the latter are noise

@@ -19,6 +19,10 @@ FORMAT = 1
 """Version of the folder's layout. A reader refuses a newer one."""
 LITERT_IMAGE = "image.tflite"
 """What the image tower of a folder is called where it runs on LiteRT."""
+HUBS = "hubs.npy"
+"""What rows tell hubs apart by (:mod:`~embedsearch.encoders.hubs`), in folders that do."""
+HUB_NUMBERS = 3
+"""So many more has a row then than the towers give."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -35,6 +39,7 @@ class EncoderFolder:
     licence: str
     description: str
     dim: int
+    """Of what the towers give; rows have more where they tell hubs apart."""
     input_size: int
     resize: ResizeWay
     interpolation: Interpolation
@@ -44,6 +49,9 @@ class EncoderFolder:
     has_text: bool
     hashes: Mapping[str, str]
     """SHA-256 of every weight file, by file name."""
+    hub_mean: float | None = None
+    """How near pictures are to sentences on average, where rows tell hubs apart
+    (:mod:`~embedsearch.encoders.hubs`)."""
 
     @property
     def weights_hash(self) -> str:
@@ -62,6 +70,7 @@ class EncoderFolder:
                 "mean": self.mean,
                 "std": self.std,
                 "pooling": self.pooling,
+                **self._told_of_hubs(),
             },
             sort_keys=True,
         )
@@ -72,7 +81,7 @@ class EncoderFolder:
         return EncoderInfo(
             id=self.id,
             spec=spec,
-            dim=self.dim,
+            dim=self.dim + (0 if self.hub_mean is None else HUB_NUMBERS),
             has_text=self.has_text,
             licence=self.licence,
             weights_hash=self.weights_hash,
@@ -100,10 +109,14 @@ class EncoderFolder:
             "std": self.std,
             "pooling": self.pooling,
             "has_text": self.has_text,
+            **self._told_of_hubs(),
             "files": dict(self.hashes),
             "weights_hash": self.weights_hash,
         }
         (self.path / DESCRIPTION).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+    def _told_of_hubs(self) -> dict[str, Any]:
+        return {} if self.hub_mean is None else {"hubs": {"mean": self.hub_mean}}
 
 
 def combined_hash(hashes: Mapping[str, str]) -> str:
@@ -214,6 +227,7 @@ def _parsed(folder: Path, told: dict[str, Any]) -> EncoderFolder:
         pooling=_checked(told, "pooling", lambda v: isinstance(v, str)),
         has_text=_checked(told, "has_text", lambda v: isinstance(v, bool)),
         hashes=file_hashes(told),
+        hub_mean=_hub_mean(told),
     )
     if told["weights_hash"] != parsed.weights_hash:
         raise ValueError("'weights_hash' does not agree with 'files'")
@@ -224,6 +238,15 @@ def _checked(told: Mapping[str, Any], key: str, fits: Any) -> Any:
     if not fits(told[key]):
         raise ValueError(f"{key!r} is {told[key]!r}, which is not understood")
     return told[key]
+
+
+def _hub_mean(told: dict[str, Any]) -> float | None:
+    if "hubs" not in told:
+        return None
+    mean = told["hubs"]["mean"]
+    if type(mean) not in (int, float) or HUBS not in told["files"]:
+        raise ValueError(f"'hubs' is {told['hubs']!r}, which is not understood")
+    return float(mean)
 
 
 def _triple(told: dict[str, Any], key: str) -> tuple[float, float, float]:

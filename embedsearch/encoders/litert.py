@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from embedsearch.encoders.folder import (
     read_folder,
 )
 from embedsearch.encoders.folder import LITERT_IMAGE as IMAGE
+from embedsearch.encoders.hubs import open_hubs, rows_of_texts
 from embedsearch.encoders.preprocess import to_square
 from embedsearch.encoders.text import TextTower
 from embedsearch.errors import EncoderError
@@ -53,8 +55,9 @@ class LiteRTEncoder:
     One object may be shared by any number of threads; pictures wait for each other.
     """
 
-    def __init__(self, file: Path, *, spec: str) -> None:
-        """Read the file and what stands beside it. ``spec`` is what leads to this encoder.
+    def __init__(self, file: Path, *, spec: str, tells_hubs: bool = True) -> None:
+        """Read the file and what stands beside it. ``spec`` is what leads to this encoder. Not
+        ``tells_hubs``: rows are those of the towers alone (:mod:`~embedsearch.encoders.hubs`).
 
         Raises :class:`~embedsearch.errors.EncoderError` naming what is wrong.
         """
@@ -62,16 +65,23 @@ class LiteRTEncoder:
         self._model = _load(file, workers())
         described = _description(file)
         self._about = described or _undescribed(file, self._model)
+        if not tells_hubs:
+            self._about = replace(self._about, hub_mean=None)
         if described is not None:
             if file.name == IMAGE:  # an index can keep the folder, and load it as one
                 self.folder = file.parent
             _check(described, self._model, file)
         self._info = self._about.info(spec)
-        self._texts = TextTower(file.parent, self._info.dim) if self._info.has_text else None
+        self._texts = TextTower(file.parent, self._about.dim) if self._info.has_text else None
+        self._hubs = open_hubs(self._about)
 
     @property
     def info(self) -> EncoderInfo:
         return self._info
+
+    def without_hubs(self) -> LiteRTEncoder:
+        """The same towers, whose rows are theirs alone."""
+        return LiteRTEncoder(self._file, spec=self._info.spec, tells_hubs=False)
 
     @property
     def weight_bytes(self) -> int:
@@ -93,7 +103,7 @@ class LiteRTEncoder:
             if not 0 < length < np.inf:
                 raise ValueError(f"the image tower gave a vector of length {length}")
             rows[place] = row / length
-        return rows
+        return rows if self._hubs is None else self._hubs.pictures(rows)
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """Embed English texts: float32 (len(texts), dim), unit rows.
@@ -103,7 +113,10 @@ class LiteRTEncoder:
         """
         if self._texts is None:
             raise EncoderError(f"{self._info.spec} has no text tower; search with --image.")
-        return self._texts.encode(texts)
+        rows = self._texts.encode(texts)
+        if self._hubs is None:
+            return rows
+        return rows_of_texts(rows, [self._texts.length(text) for text in texts])
 
 
 def litert_runner(file: Path, threads: int, square: Pixels) -> Callable[[], object]:

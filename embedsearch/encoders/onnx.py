@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from embedsearch.encoders.base import Embeddings, Pixels
 from embedsearch.encoders.folder import EncoderFolder, check_bytes, read_folder, verify_files
+from embedsearch.encoders.hubs import Hubs, open_hubs, rows_of_texts
 from embedsearch.encoders.preprocess import to_square
 from embedsearch.encoders.text import TextTower
 from embedsearch.errors import EncoderError
@@ -32,10 +34,13 @@ class OnnxEncoder:
     One object may be shared by any number of threads: a picture runs on ``threads`` of its own.
     """
 
-    def __init__(self, folder: Path, *, spec: str, threads: int = 1) -> None:
+    def __init__(
+        self, folder: Path, *, spec: str, threads: int = 1, tells_hubs: bool = True
+    ) -> None:
         """Read ``encoder.json``; no weight is touched yet.
 
-        ``spec`` is what the user wrote to get this encoder. Raises
+        ``spec`` is what the user wrote to get this encoder. Not ``tells_hubs``: rows are those of
+        the towers alone (:mod:`~embedsearch.encoders.hubs`). Raises
         :class:`~embedsearch.errors.EncoderError` naming the file that is missing or wrong.
         """
         if threads < 1:
@@ -43,10 +48,13 @@ class OnnxEncoder:
         self.folder = folder
         self._threads = threads
         self._about = read_folder(folder)
+        if not tells_hubs:
+            self._about = replace(self._about, hub_mean=None)
         self._info = self._about.info(spec)
         self._loading = threading.Lock()
         self._session: InferenceSession | None = None
         self._texts: TextTower | None = None
+        self._hubs: Hubs | None = None
 
     @property
     def info(self) -> EncoderInfo:
@@ -77,7 +85,13 @@ class OnnxEncoder:
             if not 0 < length < np.inf:
                 raise ValueError(f"the image tower gave a vector of length {length}")
             vectors[place] = vector / length
-        return vectors
+        return vectors if self._hubs is None else self._hubs.pictures(vectors)
+
+    def without_hubs(self) -> OnnxEncoder:
+        """The same towers, whose rows are theirs alone."""
+        return OnnxEncoder(
+            self.folder, spec=self._info.spec, threads=self._threads, tells_hubs=False
+        )
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """Embed English texts: float32 (len(texts), dim), unit rows.
@@ -85,11 +99,16 @@ class OnnxEncoder:
         Raises :class:`~embedsearch.errors.EncoderError` where there is no text tower, and
         :class:`~embedsearch.errors.QueryError` for a text without any word it knows.
         """
-        return self._text_tower().encode(texts)
+        tower = self._text_tower()
+        rows = tower.encode(texts)
+        if self._about.hub_mean is None:
+            return rows
+        return rows_of_texts(rows, [tower.length(text) for text in texts])
 
     def _image_session(self) -> InferenceSession:
         with self._loading:
             if self._session is None:
+                self._hubs = open_hubs(self._about)
                 self._session = _open_session(self._about, self._threads)
             return self._session
 
@@ -98,7 +117,7 @@ class OnnxEncoder:
             raise EncoderError(f"{self._info.spec} has no text tower; search with --image.")
         with self._loading:
             if self._texts is None:
-                self._texts = TextTower(self.folder, self._info.dim)
+                self._texts = TextTower(self.folder, self._about.dim)
             return self._texts
 
 

@@ -88,8 +88,15 @@ class TextTower:
             vectors[place] = self._encode_one(text)
         return vectors
 
+    def length(self, text: str) -> int:
+        """Tokens of the text that the tower knows."""
+        return len(self._known(text))
+
+    def _known(self, text: str) -> list[int]:
+        return [i for i in token_ids(self._tokenizer, text) if i != self._unknown]
+
     def _encode_one(self, text: str) -> NDArray[np.float32]:
-        ids = [i for i in token_ids(self._tokenizer, text) if i != self._unknown]
+        ids = self._known(text)
         if not ids:
             raise QueryError(
                 f"{text!r} holds no word that the encoder knows; it understands English."

@@ -38,6 +38,9 @@ class Model:
     narrower: float = 0.0
     """Share of the multiplications to leave out, with channels inside the blocks of a MobileNetV2
     and of its first convolution. A run of ``finetune`` by itself, of no epochs."""
+    hubs: int = 0
+    """So many groups of captions, such as 1024, by which rows tell pictures apart that are near to
+    every sentence (:mod:`embedsearch.encoders.hubs`); 0 is none. ``finetune`` alone."""
     norm: str = "frozen"
     """frozen: BatchNorm keeps its statistics; batch: it learns them anew."""
 

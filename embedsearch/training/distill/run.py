@@ -46,7 +46,7 @@ from embedsearch.training.networks.memory_format import channels_last
 from embedsearch.training.networks.trained_folder import TRAINING, write_trained
 from embedsearch.training.recipe import Distillation
 from embedsearch.training.recipe_files import to_toml, weighted
-from embedsearch.training.teachers.torch_teacher import on_device
+from embedsearch.training.teachers.torch_teacher import on_device, towers_of
 
 Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]
@@ -332,7 +332,8 @@ class Distiller:
 
 def _load_teacher(spec: str, device: torch.device) -> Encoder:
     # Not "cuda" there: of several teachers one may run on a CPU only.
-    return on_device(registry.load(spec, "cpu" if device.type == "cpu" else "auto"), device)
+    encoder = registry.load(spec, "cpu" if device.type == "cpu" else "auto")
+    return on_device(towers_of(encoder), device)
 
 
 def _said(figures: Figures) -> str:

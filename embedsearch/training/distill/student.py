@@ -37,6 +37,11 @@ def start_student(recipe: Distillation, dim: int) -> Student:
             "make the student narrower first, and name what that writes: embedsearch finetune "
             f"DATA --encoder {model.start} --epochs 0 --set model.narrower={model.narrower:g}"
         )
+    if model.hubs:
+        raise DataError(
+            "let the rows of what is taught tell hubs apart afterwards: embedsearch finetune DATA "
+            f"--encoder STUDENT --epochs 0 --set model.hubs={model.hubs}"
+        )
     if wanted not in TEXTS:
         raise DataError(f"the student's text tower is {', '.join(TEXTS)}, not {wanted!r}")
     torch.manual_seed(recipe.optimisation.seed)

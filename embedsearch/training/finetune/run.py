@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from embedsearch.encoders.base import Embeddings
+from embedsearch.encoders.folder import EncoderFolder
 from embedsearch.encoders.torch_tower import choose_device
 from embedsearch.errors import DataError
 from embedsearch.settings import Device, workers
@@ -47,6 +48,7 @@ from embedsearch.training.loop.loop import Loop, goes_on_by_itself
 from embedsearch.training.loop.new_head import standardise_new_head
 from embedsearch.training.loop.unfreezing import parameter_groups
 from embedsearch.training.networks.encoder import TrainableEncoder, used_at
+from embedsearch.training.networks.hub_centres import write_hub_centres
 from embedsearch.training.networks.interpolation import choose, interpolate, parse_share, weights_of
 from embedsearch.training.networks.memory_format import channels_last
 from embedsearch.training.networks.narrowing import narrow
@@ -58,6 +60,8 @@ from embedsearch.training.recipe_files import to_toml, weighted
 Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]
 TEXT_CHECK = "text_check"
+_HUBS_MEASURED_ON = 4096
+"""So many photos show how near pictures are to sentences."""
 _NARROWED_ON = 512
 """So many photos show which channels others can stand in for."""
 
@@ -134,6 +138,10 @@ class Run:
                 "What that writes can be trained further."
             )
         strategy, attack = self.recipe.optimisation.strategy, self.recipe.adversarial.attack
+        if model.hubs and not any(self.set.photos[n].captions for n in self.set.kept):
+            raise DataError(
+                f"model.hubs={model.hubs}: hubs are told by captions, and no photo has one"
+            )
         if ranks().world > 1 and strategy != "ddp" and attack in OF_GRADIENT:
             raise DataError(
                 f"{attack} asks for the gradient of pixels, which {strategy} does not give; "
@@ -144,6 +152,11 @@ class Run:
             torch.set_num_threads(self.recipe.optimisation.threads)
         self.device = device_of(choose_device(device), ranks())
         encoder = start_from(model, model.dim)
+        if model.hubs and encoder.text is None:
+            raise DataError(
+                f"model.hubs={model.hubs}: {model.start} knows no words to tell hubs by"
+            )
+        self.told_hubs = encoder.told_hubs
         self.is_new = model.scratch or model.text is not None or encoder.has_new_head
         self.first = 0 if freeze.until is None else encoder.image.stage_number(freeze.until)
         self.encoder: TrainableEncoder = encoder
@@ -362,13 +375,21 @@ class Run:
         )
 
     def _write(self, outcome: Outcome, before: Embeddings, after: Embeddings) -> None:
-        write_trained(
+        written = write_trained(
             used_at(self.encoder, self.recipe.model.used_at),
             self.out,
             about=self.recipe.about,
             description=f"{self.recipe.model.start}, fine-tuned on {len(self.set.kept):,} photos",
             recipe=to_toml(self.recipe),
         )
+        if self.recipe.model.hubs:
+            self._tell_hubs(written)
+        elif self.told_hubs:
+            self.tell(
+                f"the rows of {self.recipe.model.start} tell hubs apart, these do not; let them: "
+                f"embedsearch finetune CAPTIONS --encoder {self.out} --epochs 0 --set "
+                "model.hubs=1024 --out OTHER"
+            )
         write_report(outcome, self.out / TRAINING)
         if outcome.history.losses and len(self.set.held) and len(self.set.photos) > 1:
             rng = np.random.default_rng(self.recipe.data.split_seed)
@@ -380,6 +401,19 @@ class Run:
                 [photo.label or "" for photo in self.set.photos],
                 self.out / TRAINING / NEIGHBOURS,
             )
+
+    def _tell_hubs(self, written: EncoderFolder) -> None:
+        """Let rows tell hubs apart, by the captions of the photos that were trained on."""
+        places = [n for n in self.set.kept if self.set.photos[n].captions]
+        captions = sorted({text for n in places for text in self.set.photos[n].captions})
+        drawn = np.random.default_rng(self.recipe.optimisation.seed).permutation(len(places))
+        seen = sorted(places[n] for n in drawn[:_HUBS_MEASURED_ON])
+        write_hub_centres(
+            written,
+            held_out.embed_texts(self.encoder, captions),
+            self.eye.embed(seen),
+            self.recipe.model.hubs,
+        )
 
 
 def _said(figures: Figures) -> str:

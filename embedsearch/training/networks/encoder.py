@@ -23,6 +23,8 @@ class TrainableEncoder(nn.Module):
         super().__init__()
         self.about, self.image, self.text = about, image, text
         self.has_new_head = False
+        self.told_hubs = False
+        """Whether the rows of the folder that it is from tell hubs apart. Its own do not."""
         """Whether the head is drawn at random, and has yet to see features."""
         self.register_buffer("grey", torch.tensor(about.mean), persistent=False)
         self.register_buffer("spread", torch.tensor(about.std), persistent=False)

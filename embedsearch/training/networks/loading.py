@@ -13,6 +13,7 @@ from torch import nn
 
 from embedsearch.encoders import model_spec, registry
 from embedsearch.encoders.compound_spec import MEAN_OF_WEIGHTS, Joined, Single
+from embedsearch.encoders.folder import read_folder
 from embedsearch.encoders.preprocess import Interpolation
 from embedsearch.errors import EncoderError
 from embedsearch.training.networks import soup
@@ -110,7 +111,9 @@ def _load(spec: str, scratch: bool = False) -> TrainableEncoder:
             f"box ({', '.join(registry.in_the_box())}), a folder that holds an encoder.json, or "
             "openclip:, timm: or torchvision: and a model."
         )
-    return read_trained(folder)
+    encoder = read_trained(folder)
+    encoder.told_hubs = read_folder(folder).hub_mean is not None
+    return encoder
 
 
 def _of_library(prefix: str, spec: str, scratch: bool) -> TrainableEncoder:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from embedsearch.encoders import registry, text
 from embedsearch.encoders.base import Encoder
-from embedsearch.encoders.folder import EncoderFolder, hash_file, read_folder
+from embedsearch.encoders.folder import HUBS, EncoderFolder, hash_file, read_folder
 from embedsearch.encoders.onnx import IMAGE, OnnxEncoder
 from embedsearch.encoders.preprocess import INTERPOLATIONS, Interpolation
 from embedsearch.encoders.torch_tower import TorchEncoder, Towers
@@ -66,14 +66,16 @@ def write_folder(
 ) -> EncoderFolder:
     """Write an encoder that is like ``source`` but for its image tower: ``files`` by name.
 
-    The text tower is copied, where ``halve`` with its network in float16; ``note`` is added to the
-    description.
+    The text tower is copied, where ``halve`` with its network in float16, and what rows tell hubs
+    apart by; ``note`` is added to the description.
     """
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (out / name).write_bytes(content)
-    texts = text.FILES if source.has_text else ()
-    for name in (*texts, *(kept for kept in _KEPT if (source.path / kept).is_file())):
+    copied = text.FILES if source.has_text else ()
+    if source.hub_mean is not None:
+        copied = (*copied, HUBS)
+    for name in (*copied, *(kept for kept in _KEPT if (source.path / kept).is_file())):
         if halve and name in text.NETWORK:
             np.save(out / name, halved(np.load(source.path / name)))
         else:
@@ -82,7 +84,7 @@ def write_folder(
         source,
         path=out,
         description="; ".join(part for part in (source.description, note) if part),
-        hashes={name: hash_file(out / name) for name in sorted((*files, *texts))},
+        hashes={name: hash_file(out / name) for name in sorted((*files, *copied))},
     )
     written.write()
     return written
