@@ -265,10 +265,20 @@ def test_a_teacher_gives_the_rows_of_its_towers(desk: Path, told: Path, tmp_path
     assert registry.load(str(tmp_path / "student")).info.dim == DIM
 
 
+def test_another_size_in_use_keeps_them(desk: Path, told: Path, tmp_path: Path) -> None:
+    """So that an encoder can be joined with itself at another size."""
+    settings = [f"model.start={told}", "model.hubs=0", "model.used_at=48"]
+    Run(asked_for_hubs(desk, *settings), tmp_path / "larger").finetune()
+    about = read_folder(tmp_path / "larger")
+    assert (about.hub_mean, about.input_size) == (read_folder(told).hub_mean, 48)
+    both = registry.load(f"({told}+{tmp_path / 'larger'})?join=mean")
+    assert both.encode_images(pictures()).shape == (4, DIM + HUB_NUMBERS)
+
+
 def test_training_on_says_that_they_are_left_behind(desk: Path, told: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    recipe = asked_for_hubs(desk, f"model.start={told}", "model.hubs=0")
-    Run(recipe, tmp_path / "on", tell=lines.append).finetune()
+    settings = [f"model.start={told}", "model.hubs=0", "optimisation.epochs=1"]
+    Run(asked_for_hubs(desk, *settings), tmp_path / "on", tell=lines.append).finetune()
     assert registry.load(str(tmp_path / "on")).info.dim == DIM
     assert any("tell hubs apart, these do not" in line for line in lines)
 

@@ -48,7 +48,7 @@ from embedsearch.training.loop.loop import Loop, goes_on_by_itself
 from embedsearch.training.loop.new_head import standardise_new_head
 from embedsearch.training.loop.unfreezing import parameter_groups
 from embedsearch.training.networks.encoder import TrainableEncoder, used_at
-from embedsearch.training.networks.hub_centres import write_hub_centres
+from embedsearch.training.networks.hub_centres import take_hub_centres, write_hub_centres
 from embedsearch.training.networks.interpolation import choose, interpolate, parse_share, weights_of
 from embedsearch.training.networks.memory_format import channels_last
 from embedsearch.training.networks.narrowing import narrow
@@ -382,14 +382,7 @@ class Run:
             description=f"{self.recipe.model.start}, fine-tuned on {len(self.set.kept):,} photos",
             recipe=to_toml(self.recipe),
         )
-        if self.recipe.model.hubs:
-            self._tell_hubs(written)
-        elif self.told_hubs:
-            self.tell(
-                f"the rows of {self.recipe.model.start} tell hubs apart, these do not; let them: "
-                f"embedsearch finetune CAPTIONS --encoder {self.out} --epochs 0 --set "
-                "model.hubs=1024 --out OTHER"
-            )
+        self._tell_hubs(written)
         write_report(outcome, self.out / TRAINING)
         if outcome.history.losses and len(self.set.held) and len(self.set.photos) > 1:
             rng = np.random.default_rng(self.recipe.data.split_seed)
@@ -403,7 +396,18 @@ class Run:
             )
 
     def _tell_hubs(self, written: EncoderFolder) -> None:
-        """Let rows tell hubs apart, by the captions of the photos that were trained on."""
+        """Let rows tell hubs apart where that is asked for, by the captions of the photos that were
+        trained on, or where the start does and nothing was trained."""
+        if not self.recipe.model.hubs:
+            if self.told_hubs is not None and (self.recipe.optimisation.epochs or self.is_new):
+                self.tell(
+                    f"the rows of {self.recipe.model.start} tell hubs apart, these do not; let "
+                    f"them: embedsearch finetune CAPTIONS --encoder {self.out} --epochs 0 --set "
+                    "model.hubs=1024 --out OTHER"
+                )
+            elif self.told_hubs is not None:
+                take_hub_centres(written, self.told_hubs)
+            return
         places = [n for n in self.set.kept if self.set.photos[n].captions]
         captions = sorted({text for n in places for text in self.set.photos[n].captions})
         drawn = np.random.default_rng(self.recipe.optimisation.seed).permutation(len(places))

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from embedsearch.encoders.folder import EncoderFolder
 from embedsearch.training.networks.architecture import Architecture
 from embedsearch.training.networks.towers import FeatureHead, ImageTower
 
@@ -23,9 +24,9 @@ class TrainableEncoder(nn.Module):
         super().__init__()
         self.about, self.image, self.text = about, image, text
         self.has_new_head = False
-        self.told_hubs = False
-        """Whether the rows of the folder that it is from tell hubs apart. Its own do not."""
         """Whether the head is drawn at random, and has yet to see features."""
+        self.told_hubs: EncoderFolder | None = None
+        """The folder that it is from, where rows of that tell hubs apart. Its own do not."""
         self.register_buffer("grey", torch.tensor(about.mean), persistent=False)
         self.register_buffer("spread", torch.tensor(about.std), persistent=False)
 

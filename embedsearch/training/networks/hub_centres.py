@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from dataclasses import replace
 
@@ -35,7 +36,16 @@ def write_hub_centres(
     centres = group_centres(sentences, groups)
     np.save(about.path / HUBS, centres)
     unit = unit_centres(centres)
-    mean = float(np.mean([nearness(row, unit) for row in pictures]))
+    return _with_hubs(about, float(np.mean([nearness(row, unit) for row in pictures])))
+
+
+def take_hub_centres(about: EncoderFolder, source: EncoderFolder) -> EncoderFolder:
+    """Let the rows of an encoder tell hubs apart by the centres of another with the same towers."""
+    shutil.copyfile(source.path / HUBS, about.path / HUBS)
+    return _with_hubs(about, source.hub_mean)
+
+
+def _with_hubs(about: EncoderFolder, mean: float | None) -> EncoderFolder:
     hashes = {**about.hashes, HUBS: hash_file(about.path / HUBS)}
     written = replace(about, hub_mean=mean, hashes=hashes)
     written.write()

@@ -112,7 +112,8 @@ def _load(spec: str, scratch: bool = False) -> TrainableEncoder:
             "openclip:, timm: or torchvision: and a model."
         )
     encoder = read_trained(folder)
-    encoder.told_hubs = read_folder(folder).hub_mean is not None
+    told = read_folder(folder)
+    encoder.told_hubs = told if told.hub_mean is not None else None
     return encoder
 
 
