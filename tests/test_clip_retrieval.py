@@ -180,7 +180,7 @@ def test_embeddings_of_another_encoder_are_refused_although_they_fit(
     with Index(tmp_path / "back") as back:
         with pytest.raises(EncoderError, match=r"are not those of colour: 5 pictures .* cosine"):
             back.add_embeddings(folder, encoder="colour")
-        with pytest.raises(EncoderError, match="49 dimensions, mini makes such of 256"):
+        with pytest.raises(EncoderError, match="49 dimensions, mini makes such of 260"):
             back.add_embeddings(folder, encoder="mini")
         with pytest.raises(EncoderError, match=r"was made with colour-\w+, but colour:3 is"):
             back.add_embeddings(export(index, tmp_path / "out"), encoder="colour:3")

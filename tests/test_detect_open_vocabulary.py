@@ -12,6 +12,7 @@ import pytest
 from colour_encoder import ColourEncoder
 
 from embedsearch.encoders import registry as encoders
+from embedsearch.encoders.towers import towers_of
 from embedsearch.enrichers import registry
 from embedsearch.enrichers.selective_search import propose
 from embedsearch.enrichers.shared_map import SharedMap
@@ -79,7 +80,7 @@ def test_labels_and_encoder_are_part_of_the_id(encoder: ColourEncoder) -> None:
 
 
 def test_the_shared_map_sees_a_whole_picture_as_the_encoder_does() -> None:
-    mini = encoders.load("mini")
+    mini = towers_of(encoders.load("mini"))
     rng, side = np.random.default_rng(0), mini.info.input_size
     coarse = rng.integers(0, 256, (side // 16, side // 16, 3)).astype(np.uint8)
     pixels = np.kron(coarse, np.ones((16, 16, 1), np.uint8))

@@ -20,7 +20,7 @@ from PIL import Image
 
 from embedsearch.encoders import registry
 from embedsearch.encoders.base import Encoder
-from embedsearch.encoders.folder import combined_hash, hash_file, read_folder
+from embedsearch.encoders.folder import HUB_NUMBERS, combined_hash, hash_file, read_folder
 from embedsearch.encoders.onnx import IMAGE, OnnxEncoder, verify_files
 from embedsearch.errors import EncoderError, EncoderMismatchError
 from embedsearch.images.decode import decode
@@ -59,7 +59,7 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def test_it_keeps_the_contract(mini: OnnxEncoder) -> None:
     assert isinstance(mini, Encoder)
-    assert (mini.info.spec, mini.info.dim, mini.info.has_text) == ("mini", 256, True)
+    assert (mini.info.spec, mini.info.dim, mini.info.has_text) == ("mini", 260, True)
     assert mini.info.id.startswith("mini-") and len(mini.info.id) == len("mini-") + 12
     assert (mini.info.input_size, mini.info.resize) == (208, "squash")
 
@@ -75,7 +75,7 @@ def test_the_whole_folder_is_small_and_whole() -> None:
 def test_embeddings_are_unit_float32_rows_whatever_the_size(mini: OnnxEncoder) -> None:
     pictures = [noise(1, 1), noise(500, 7), noise(224, 224), noise(20, 3000), rendered()]
     vectors = mini.encode_images(pictures)
-    assert (vectors.shape, vectors.dtype) == ((5, 256), np.float32)
+    assert (vectors.shape, vectors.dtype) == ((5, 260), np.float32)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
 
 
@@ -108,8 +108,8 @@ def test_several_threads_a_picture_change_nothing(mini: OnnxEncoder) -> None:
 
 
 def test_no_pictures_give_no_rows(mini: OnnxEncoder) -> None:
-    assert mini.encode_images([]).shape == (0, 256)
-    assert mini.encode_texts([]).shape == (0, 256)
+    assert mini.encode_images([]).shape == (0, 260)
+    assert mini.encode_texts([]).shape == (0, 260)
 
 
 def test_words_find_photos_of_what_they_say(mini: OnnxEncoder) -> None:
@@ -137,13 +137,30 @@ def test_canonical_vectors_have_not_moved(mini: OnnxEncoder) -> None:
     picture, words = mini.encode_images([rendered()])[0], mini.encode_texts(["a red ball"])[0]
     # Integer arithmetic is exact everywhere; rounding between the layers may differ by one step
     # from processor to processor, which moves a component by some thousandths.
-    np.testing.assert_allclose(picture[:6], CANONICAL_PICTURE, atol=0.01)
-    np.testing.assert_allclose(words[:6], CANONICAL_WORDS, atol=1e-5)
+    np.testing.assert_allclose(picture[PINNED], CANONICAL_PICTURE, atol=0.01)
+    np.testing.assert_allclose(words[PINNED], CANONICAL_WORDS, atol=1e-5)
 
 
-CANONICAL_ID = "mini-4f99275b7896"
-CANONICAL_PICTURE = [0.015097, -0.00111, -0.01434, -0.068225, -0.038413, -0.044794]
-CANONICAL_WORDS = [-0.022669, -0.08819, -0.007215, -0.024528, 0.070998, -0.098824]
+def test_a_sentence_tells_hubs_apart_and_the_towers_are_those_of_the_sixth() -> None:
+    mini = OnnxEncoder(BOX, spec="mini")
+    plain = mini.without_hubs()
+    assert mini.info.dim == plain.info.dim + HUB_NUMBERS
+    np.testing.assert_allclose(plain.encode_images([rendered()])[0][:3], SIXTH, atol=0.01)
+    short, long = mini.encode_texts(["a dog", "a brown dog runs over the sand with a stick"])
+    assert short[-HUB_NUMBERS] == 0 < long[-HUB_NUMBERS]
+
+
+CANONICAL_ID = "mini-ecf68a20835c"
+PINNED = [0, 1, 2, 3, 4, 5, -4, -3, -2, -1]
+CANONICAL_PICTURE = [
+    *(0.014646, -0.001077, -0.013912, -0.066188, -0.037266, -0.043456),
+    *(0.097014, 0.0, 0.222288, 0.0),
+]
+CANONICAL_WORDS = [
+    *(-0.021048, -0.081882, -0.006699, -0.022774, 0.06592, -0.091756),
+    *(0.0, 0.371391, 0.0, 0.0),
+]
+SIXTH = [0.015097, -0.00111, -0.01434]
 
 
 # What an id depends on

@@ -180,7 +180,7 @@ def test_encoding_a_text_loads_neither_torch_nor_onnxruntime_nor_pillow() -> Non
         "from pathlib import Path\n"
         "from embedsearch.encoders.onnx import OnnxEncoder\n"
         f"encoder = OnnxEncoder(Path({str(registry.WEIGHTS / 'mini')!r}), spec='mini')\n"
-        "assert encoder.encode_texts(['a dog']).shape == (1, 256)\n"
+        "assert encoder.encode_texts(['a dog']).shape == (1, 260)\n"
         "heavy = {'torch', 'onnxruntime', 'onnx', 'PIL', 'faiss', 'open_clip', 'sqlite_utils'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

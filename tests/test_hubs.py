@@ -23,13 +23,13 @@ from embedsearch.encoders import registry
 from embedsearch.encoders.folder import HUB_NUMBERS, HUBS, hash_file, read_folder
 from embedsearch.encoders.hubs import NEAREST, Hubs, nearness, rows_of_texts, unit_centres
 from embedsearch.encoders.litert import LiteRTEncoder
+from embedsearch.encoders.towers import towers_of
 from embedsearch.errors import DataError, EncoderError
 from embedsearch.training.distill.run import Distiller
 from embedsearch.training.finetune.run import Run
 from embedsearch.training.networks.hub_centres import group_centres, write_hub_centres
 from embedsearch.training.recipe import Recipe
 from embedsearch.training.recipe_files import overridden
-from embedsearch.training.teachers.torch_teacher import towers_of
 
 SENTENCE, WORD = 12, 3
 """Tokens of a text that is a sentence, and of one that is not."""
@@ -292,7 +292,7 @@ def test_litert_files_tell_hubs_apart_too(tmp_path: Path) -> None:
     write_hub_centres(about, sentences, seen, NEAREST)
     encoder = registry.load(str(folder))
     assert isinstance(encoder, LiteRTEncoder)
-    assert encoder.info.dim == 9 and encoder.encode_images(pictures()).shape == (4, 9)
+    assert encoder.info.dim == 6 + HUB_NUMBERS
     assert (encoder.without_hubs().encode_images(pictures()) == seen).all()
 
 

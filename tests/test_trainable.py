@@ -27,6 +27,7 @@ from torch_models import (
 
 from embedsearch.encoders import registry
 from embedsearch.encoders.onnx import OnnxEncoder
+from embedsearch.encoders.towers import towers_of
 from embedsearch.errors import DataError, EncoderError
 from embedsearch.training.networks.encoder import TrainableEncoder
 from embedsearch.training.networks.interpolation import interpolate, weights_of
@@ -34,7 +35,6 @@ from embedsearch.training.networks.loading import load_trainable
 from embedsearch.training.networks.towers import BagText
 from embedsearch.training.networks.trained_folder import read_trained, write_trained
 from embedsearch.training.recipe import About
-from embedsearch.training.teachers.torch_teacher import towers_of
 
 PICTURES = [np.random.default_rng(n).integers(0, 256, (50, 70, 3), np.uint8) for n in range(2)]
 

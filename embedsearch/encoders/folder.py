@@ -21,7 +21,7 @@ LITERT_IMAGE = "image.tflite"
 """What the image tower of a folder is called where it runs on LiteRT."""
 HUBS = "hubs.npy"
 """What rows tell hubs apart by (:mod:`~embedsearch.encoders.hubs`), in folders that do."""
-HUB_NUMBERS = 3
+HUB_NUMBERS = 4
 """So many more has a row then than the towers give."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")

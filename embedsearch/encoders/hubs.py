@@ -1,4 +1,4 @@
-"""Three more numbers in each row, so that what is near every sentence does not answer all of them.
+"""Four more numbers in each row, so that what is near every sentence does not answer all of them.
 
 In a space of many dimensions some points are among the nearest of far more others than their share:
 hubs (Radovanovic et al., "Hubs in Space", 2010). A sentence asks for one picture, and finds hubs in
@@ -15,7 +15,7 @@ For a word many pictures are right, those that show it plainly most of all, and 
 many sentences: the correction grows from none for a text of eight tokens to all of it for twelve.
 Two more numbers keep what towers gave at one length in all texts, and in all pictures. So words
 find what they find without it, in the same order, and of the scores all is left but a constant
-factor.
+factor. The fourth is nought: rows of a multiple of four numbers are scanned a third faster.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Hubs:
         self._mean = mean
 
     def pictures(self, rows: Embeddings) -> Embeddings:
-        """Rows of pictures, float32 (N, dim), unit length: float32 (N, dim + 3), unit length."""
+        """Rows of pictures, float32 (N, dim), unit length: float32 (N, dim + 4), unit length."""
         added = np.zeros((len(rows), HUB_NUMBERS), np.float32)
         for place, row in enumerate(rows):  # one by one: none depends on its neighbours
             wanted = _SHARE / _TEXT * (self._mean - nearness(row, self._centres))
             found = min(max(wanted, -_PICTURE), _MOST)
-            added[place] = found, 0, math.sqrt(_PICTURE**2 - found**2)
+            added[place, [0, 2]] = found, math.sqrt(_PICTURE**2 - found**2)
         return _unit(rows, added)
 
 
@@ -91,11 +91,12 @@ def open_hubs(about: EncoderFolder) -> Hubs | None:
 
 
 def rows_of_texts(rows: Embeddings, tokens: Sequence[int]) -> Embeddings:
-    """Rows of texts, float32 (N, dim), unit length, of so many tokens each: float32 (N, dim + 3),
+    """Rows of texts, float32 (N, dim), unit length, of so many tokens each: float32 (N, dim + 4),
     unit length."""
     share = np.clip((np.asarray(tokens, np.float32) - _WORDS) / (_SENTENCE - _WORDS), 0, 1)
-    added = np.stack([_TEXT * share, _TEXT * np.sqrt(1 - share**2), 0 * share], axis=1)
-    return _unit(rows, added.astype(np.float32))
+    added = np.zeros((len(rows), HUB_NUMBERS), np.float32)
+    added[:, 0], added[:, 1] = _TEXT * share, _TEXT * np.sqrt(1 - share**2)
+    return _unit(rows, added)
 
 
 def unit_centres(stored: NDArray[np.int8]) -> NDArray[np.float32]:

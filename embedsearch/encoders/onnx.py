@@ -108,8 +108,9 @@ class OnnxEncoder:
     def _image_session(self) -> InferenceSession:
         with self._loading:
             if self._session is None:
+                session = _open_session(self._about, self._threads)
                 self._hubs = open_hubs(self._about)
-                self._session = _open_session(self._about, self._threads)
+                self._session = session
             return self._session
 
     def _text_tower(self) -> TextTower:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -109,13 +109,15 @@ class OpenVocabulary:
             raise EnricherError(
                 f"{spec!r}: the encoder {encoder.info.spec} knows no words to name objects by."
             )
-        self._settings, self._encoder = settings, encoder
+        # Parts of a picture are compared by what the towers give, which the shared map gives too.
+        towers: Callable[[], Sees] | None = getattr(encoder, "without_hubs", None)
+        self._settings, self._encoder = settings, encoder if towers is None else towers()
         self._shared: SharedMap | None = None
         if settings.way == "fast-rcnn":
             folder = getattr(encoder, "folder", None)
             self._shared = SharedMap(Path(folder or encoder.info.spec), settings.side)
-        names = encoder.encode_texts([PROMPT.format(label) for label in settings.labels])
-        self._words = np.concatenate([names, *_known(encoder, ELSE)])
+        names = self._encoder.encode_texts([PROMPT.format(label) for label in settings.labels])
+        self._words = np.concatenate([names, *_known(self._encoder, ELSE)])
         told = json.dumps([asdict(settings), encoder.info.id])
         self._info = EnricherInfo(
             id=f"{settings.way}-{hashlib.sha256(told.encode()).hexdigest()[:12]}",

@@ -14,6 +14,7 @@ import torch
 from embedsearch.encoders import registry
 from embedsearch.encoders.base import Embeddings, Encoder
 from embedsearch.encoders.torch_tower import choose_device
+from embedsearch.encoders.towers import towers_of
 from embedsearch.errors import DataError, EmbedSearchError
 from embedsearch.settings import Device, workers
 from embedsearch.training.augment.policies import augmentation
@@ -46,7 +47,7 @@ from embedsearch.training.networks.memory_format import channels_last
 from embedsearch.training.networks.trained_folder import TRAINING, write_trained
 from embedsearch.training.recipe import Distillation
 from embedsearch.training.recipe_files import to_toml, weighted
-from embedsearch.training.teachers.torch_teacher import on_device, towers_of
+from embedsearch.training.teachers.torch_teacher import on_device
 
 Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]

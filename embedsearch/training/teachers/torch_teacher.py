@@ -12,9 +12,8 @@ from torch import nn
 
 from embedsearch.encoders.base import Embeddings, Encoder, Pixels
 from embedsearch.encoders.compound import JoinedEncoder
-from embedsearch.encoders.litert import LiteRTEncoder
-from embedsearch.encoders.onnx import OnnxEncoder
 from embedsearch.encoders.preprocess import to_square
+from embedsearch.encoders.towers import joined_again
 from embedsearch.errors import EncoderError
 from embedsearch.records import EncoderInfo
 from embedsearch.training.evaluate.held_out import embed_texts
@@ -60,21 +59,13 @@ class TorchTeacher:
             return embed_texts(self._encoder, texts)
 
 
-def towers_of(encoder: Encoder) -> Encoder:
-    """The same encoder, whose rows are those of its towers alone: what it adds to them
-    (:mod:`embedsearch.encoders.hubs`) is made of them, and nothing to learn."""
-    if isinstance(encoder, JoinedEncoder):
-        return _joined_again(encoder, [towers_of(part) for part in encoder.parts])
-    return encoder.without_hubs() if isinstance(encoder, OnnxEncoder | LiteRTEncoder) else encoder
-
-
 def on_device(encoder: Encoder, device: torch.device) -> Encoder:
     """The same encoder with those of its parts on ``device`` that PyTorch can train; on a CPU it
     stays as it is."""
     if device.type == "cpu":
         return encoder
     if isinstance(encoder, JoinedEncoder):
-        return _joined_again(encoder, [on_device(part, device) for part in encoder.parts])
+        return joined_again(encoder, [on_device(part, device) for part in encoder.parts])
     if getattr(encoder, "runs_on", "CPU") != "CPU":
         return encoder
     try:
@@ -84,8 +75,3 @@ def on_device(encoder: Encoder, device: torch.device) -> Encoder:
     if encoder.info.has_text and not isinstance(trainable.text, nn.Module):
         return encoder
     return cast(Encoder, TorchTeacher(trainable, encoder.info, device))
-
-
-def _joined_again(encoder: JoinedEncoder, parts: Sequence[Encoder]) -> JoinedEncoder:
-    told = encoder.told()
-    return JoinedEncoder(parts, told["weights"], told["join"], spec=encoder.info.spec)
