@@ -7,6 +7,7 @@ bytes, uint8 (1, size, size, 3), as quantised models do.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -55,9 +56,8 @@ class LiteRTEncoder:
     One object may be shared by any number of threads; pictures wait for each other.
     """
 
-    def __init__(self, file: Path, *, spec: str, tells_hubs: bool = True) -> None:
-        """Read the file and what stands beside it. ``spec`` is what leads to this encoder. Not
-        ``tells_hubs``: rows are those of the towers alone (:mod:`~embedsearch.encoders.hubs`).
+    def __init__(self, file: Path, *, spec: str) -> None:
+        """Read the file and what stands beside it. ``spec`` is what leads to this encoder.
 
         Raises :class:`~embedsearch.errors.EncoderError` naming what is wrong.
         """
@@ -65,8 +65,6 @@ class LiteRTEncoder:
         self._model = _load(file, workers())
         described = _description(file)
         self._about = described or _undescribed(file, self._model)
-        if not tells_hubs:
-            self._about = replace(self._about, hub_mean=None)
         if described is not None:
             if file.name == IMAGE:  # an index can keep the folder, and load it as one
                 self.folder = file.parent
@@ -81,7 +79,10 @@ class LiteRTEncoder:
 
     def without_hubs(self) -> LiteRTEncoder:
         """The same towers, whose rows are theirs alone."""
-        return LiteRTEncoder(self._file, spec=self._info.spec, tells_hubs=False)
+        alone = copy.copy(self)
+        alone._about, alone._hubs = replace(self._about, hub_mean=None), None
+        alone._info = replace(self._info, dim=self._about.dim)
+        return alone
 
     @property
     def weight_bytes(self) -> int:

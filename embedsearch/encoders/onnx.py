@@ -34,13 +34,10 @@ class OnnxEncoder:
     One object may be shared by any number of threads: a picture runs on ``threads`` of its own.
     """
 
-    def __init__(
-        self, folder: Path, *, spec: str, threads: int = 1, tells_hubs: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, *, spec: str, threads: int = 1) -> None:
         """Read ``encoder.json``; no weight is touched yet.
 
-        ``spec`` is what the user wrote to get this encoder. Not ``tells_hubs``: rows are those of
-        the towers alone (:mod:`~embedsearch.encoders.hubs`). Raises
+        ``spec`` is what the user wrote to get this encoder. Raises
         :class:`~embedsearch.errors.EncoderError` naming the file that is missing or wrong.
         """
         if threads < 1:
@@ -48,8 +45,6 @@ class OnnxEncoder:
         self.folder = folder
         self._threads = threads
         self._about = read_folder(folder)
-        if not tells_hubs:
-            self._about = replace(self._about, hub_mean=None)
         self._info = self._about.info(spec)
         self._loading = threading.Lock()
         self._session: InferenceSession | None = None
@@ -89,9 +84,7 @@ class OnnxEncoder:
 
     def without_hubs(self) -> OnnxEncoder:
         """The same towers, whose rows are theirs alone."""
-        return OnnxEncoder(
-            self.folder, spec=self._info.spec, threads=self._threads, tells_hubs=False
-        )
+        return self if self._about.hub_mean is None else _TowersAlone(self)
 
     def encode_texts(self, texts: Sequence[str]) -> Embeddings:
         """Embed English texts: float32 (len(texts), dim), unit rows.
@@ -120,6 +113,22 @@ class OnnxEncoder:
             if self._texts is None:
                 self._texts = TextTower(self.folder, self._about.dim)
             return self._texts
+
+
+class _TowersAlone(OnnxEncoder):
+    """The towers of another encoder, loaded once for both."""
+
+    def __init__(self, whole: OnnxEncoder) -> None:
+        super().__init__(whole.folder, spec=whole.info.spec, threads=whole._threads)
+        self._about = replace(self._about, hub_mean=None)
+        self._info = replace(whole.info, dim=self._about.dim)
+        self._whole = whole
+
+    def _image_session(self) -> InferenceSession:
+        return self._whole._image_session()
+
+    def _text_tower(self) -> TextTower:
+        return self._whole._text_tower()
 
 
 def _open_session(about: EncoderFolder, threads: int) -> InferenceSession:

@@ -12,8 +12,8 @@ from embedsearch.encoders.onnx import OnnxEncoder
 
 def towers_of(encoder: Encoder) -> Encoder:
     """The same encoder, whose rows are those of its towers alone: what tells hubs apart
-    (:mod:`~embedsearch.encoders.hubs`) is made of these, and nothing to learn or to compare with
-    part of a picture."""
+    (:mod:`~embedsearch.encoders.hubs`) is made of these, and is between texts and pictures: nothing
+    to learn, nor to compare texts with texts or parts of a picture by."""
     if isinstance(encoder, JoinedEncoder):
         return joined_again(encoder, [towers_of(part) for part in encoder.parts])
     return encoder.without_hubs() if isinstance(encoder, OnnxEncoder | LiteRTEncoder) else encoder

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from embedsearch.encoders.base import Encoder
 from embedsearch.encoders.known_texts import known_texts
+from embedsearch.encoders.towers import towers_of
 
 MEANS, SURELY = 0.45, 0.8
 """A text means a label as far as its cosine to the label's name is on the way from the one to the
@@ -99,8 +100,9 @@ def meant_labels(text: str, labels: Sequence[str], encoder: Encoder | None) -> l
     found = [Meant(one.label, one.strength**POWER) for one in labels_in(text, labels)]
     if found or not labels or encoder is None or not encoder.info.has_text:
         return found
-    places, rows = known_texts(encoder, labels)
-    _, asked = known_texts(encoder, [text])
+    towers = towers_of(encoder)  # texts are compared with texts
+    places, rows = known_texts(towers, labels)
+    _, asked = known_texts(towers, [text])
     if not len(asked):
         return []
     cosines = (rows @ asked[0]).tolist()
