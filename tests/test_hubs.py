@@ -309,5 +309,5 @@ def test_what_cannot_be_done_is_said(desk: Path, tmp_path: Path) -> None:
     without_words = small_recipe(
         tmp_path, desk / "sentences.jsonl", "model.hubs=10", "data.held_out=0"
     )
-    with pytest.raises(DataError, match="knows no words"):
+    with pytest.raises(DataError, match="a text tower that lies in the folder"):
         Run(without_words, tmp_path / "no")

@@ -27,6 +27,7 @@ from embedsearch.training.distributed.rendezvous import joined
 from embedsearch.training.evaluate import held_out
 from embedsearch.training.evaluate.held_out import SCORE, Figures
 from embedsearch.training.finetune.hints import ask_for_hints
+from embedsearch.training.finetune.hubs import check_hubs, tell_hubs
 from embedsearch.training.finetune.objective import (
     FEATURES,
     INFO_NCE,
@@ -48,7 +49,7 @@ from embedsearch.training.loop.loop import Loop, goes_on_by_itself
 from embedsearch.training.loop.new_head import standardise_new_head
 from embedsearch.training.loop.unfreezing import parameter_groups
 from embedsearch.training.networks.encoder import TrainableEncoder, used_at
-from embedsearch.training.networks.hub_centres import take_hub_centres, write_hub_centres
+from embedsearch.training.networks.hub_centres import take_hub_centres
 from embedsearch.training.networks.interpolation import choose, interpolate, parse_share, weights_of
 from embedsearch.training.networks.memory_format import channels_last
 from embedsearch.training.networks.narrowing import narrow
@@ -60,8 +61,6 @@ from embedsearch.training.recipe_files import to_toml, weighted
 Progress = Callable[[str, int, int], None]
 Tell = Callable[[str], None]
 TEXT_CHECK = "text_check"
-_HUBS_MEASURED_ON = 4096
-"""So many photos show how near pictures are to sentences."""
 _NARROWED_ON = 512
 """So many photos show which channels others can stand in for."""
 
@@ -138,10 +137,6 @@ class Run:
                 "What that writes can be trained further."
             )
         strategy, attack = self.recipe.optimisation.strategy, self.recipe.adversarial.attack
-        if model.hubs and not any(self.set.photos[n].captions for n in self.set.kept):
-            raise DataError(
-                f"model.hubs={model.hubs}: hubs are told by captions, and no photo has one"
-            )
         if ranks().world > 1 and strategy != "ddp" and attack in OF_GRADIENT:
             raise DataError(
                 f"{attack} asks for the gradient of pixels, which {strategy} does not give; "
@@ -152,10 +147,7 @@ class Run:
             torch.set_num_threads(self.recipe.optimisation.threads)
         self.device = device_of(choose_device(device), ranks())
         encoder = start_from(model, model.dim)
-        if model.hubs and encoder.text is None:
-            raise DataError(
-                f"model.hubs={model.hubs}: {model.start} knows no words to tell hubs by"
-            )
+        check_hubs(model.hubs, [self.set.photos[n] for n in self.set.kept], encoder)
         self.told_hubs = encoder.told_hubs
         self.is_new = model.scratch or model.text is not None or encoder.has_new_head
         self.first = 0 if freeze.until is None else encoder.image.stage_number(freeze.until)
@@ -396,28 +388,20 @@ class Run:
             )
 
     def _tell_hubs(self, written: EncoderFolder) -> None:
-        """Let rows tell hubs apart where that is asked for, by the captions of the photos that were
-        trained on, or where the start does and nothing was trained."""
-        if not self.recipe.model.hubs:
-            if self.told_hubs is not None and (self.recipe.optimisation.epochs or self.is_new):
-                self.tell(
-                    f"the rows of {self.recipe.model.start} tell hubs apart, these do not; let "
-                    f"them: embedsearch finetune CAPTIONS --encoder {self.out} --epochs 0 --set "
-                    "model.hubs=1024 --out OTHER"
-                )
-            elif self.told_hubs is not None:
-                take_hub_centres(written, self.told_hubs)
-            return
-        places = [n for n in self.set.kept if self.set.photos[n].captions]
-        captions = sorted({text for n in places for text in self.set.photos[n].captions})
-        drawn = np.random.default_rng(self.recipe.optimisation.seed).permutation(len(places))
-        seen = sorted(places[n] for n in drawn[:_HUBS_MEASURED_ON])
-        write_hub_centres(
-            written,
-            held_out.embed_texts(self.encoder, captions),
-            self.eye.embed(seen),
-            self.recipe.model.hubs,
-        )
+        """Let rows tell hubs apart where that is asked for, or where those of the start do and
+        nothing was trained."""
+        groups, settings = self.recipe.model.hubs, self.recipe.optimisation
+        if groups:
+            photos = [self.set.photos[n] for n in self.set.kept]
+            tell_hubs(written, photos, groups, seed=settings.seed, threads=self.threads)
+        elif self.told_hubs is not None and not (settings.epochs or self.is_new):
+            take_hub_centres(written, self.told_hubs)
+        elif self.told_hubs is not None:
+            self.tell(
+                f"the rows of {self.recipe.model.start} tell hubs apart, these do not; let them: "
+                f"embedsearch finetune CAPTIONS --encoder {self.out} --epochs 0 --set "
+                "model.hubs=1024 --out OTHER"
+            )
 
 
 def _said(figures: Figures) -> str:
