@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from embedsearch.errors import DataError
 from embedsearch.training.data.photos import Photo
 from embedsearch.training.data.pixels import load_pixels
 from embedsearch.training.networks.encoder import TrainableEncoder
-from embedsearch.training.networks.hub_centres import write_hub_centres
+from embedsearch.training.networks.hub_centres import take_hub_centres, write_hub_centres
 from embedsearch.training.networks.towers import BagText
+from embedsearch.training.recipe import Recipe
 from embedsearch.training.teachers.teacher import in_groups
 
 MEASURED_ON = 4096
@@ -32,6 +33,34 @@ def check_hubs(groups: int, photos: Sequence[Photo], encoder: TrainableEncoder) 
         raise DataError(
             f"model.hubs={groups}: hubs are told by a text tower that lies in the folder, a bag of "
             "tokens; start one with --text DIR"
+        )
+
+
+def carry_hubs(
+    written: EncoderFolder,
+    recipe: Recipe,
+    photos: Sequence[Photo],
+    start: EncoderFolder | None,
+    *,
+    is_new: bool,
+    threads: int,
+    tell: Callable[[str], None],
+) -> None:
+    """Let the rows of an encoder folder tell hubs apart where ``recipe`` asks for it, or where
+    those of ``start`` do and the towers are still its own: nothing ``is_new``, and nothing was trained.
+
+    Raises :class:`~embedsearch.errors.DataError` for fewer captions than groups.
+    """
+    groups, settings = recipe.model.hubs, recipe.optimisation
+    if groups:
+        tell_hubs(written, photos, groups, seed=settings.seed, threads=threads)
+    elif start is not None and not (settings.epochs or is_new):
+        take_hub_centres(written, start)
+    elif start is not None:
+        tell(
+            f"the rows of {recipe.model.start} tell hubs apart, these do not; let them: "
+            f"embedsearch finetune CAPTIONS --encoder {written.path} --epochs 0 --set "
+            "model.hubs=1024 --out OTHER"
         )
 
 

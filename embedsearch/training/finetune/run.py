@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from embedsearch.encoders.base import Embeddings
-from embedsearch.encoders.folder import EncoderFolder
 from embedsearch.encoders.torch_tower import choose_device
 from embedsearch.errors import DataError
 from embedsearch.settings import Device, workers
@@ -27,7 +26,7 @@ from embedsearch.training.distributed.rendezvous import joined
 from embedsearch.training.evaluate import held_out
 from embedsearch.training.evaluate.held_out import SCORE, Figures
 from embedsearch.training.finetune.hints import ask_for_hints
-from embedsearch.training.finetune.hubs import check_hubs, tell_hubs
+from embedsearch.training.finetune.hubs import carry_hubs, check_hubs
 from embedsearch.training.finetune.objective import (
     FEATURES,
     INFO_NCE,
@@ -49,7 +48,6 @@ from embedsearch.training.loop.loop import Loop, goes_on_by_itself
 from embedsearch.training.loop.new_head import standardise_new_head
 from embedsearch.training.loop.unfreezing import parameter_groups
 from embedsearch.training.networks.encoder import TrainableEncoder, used_at
-from embedsearch.training.networks.hub_centres import take_hub_centres
 from embedsearch.training.networks.interpolation import choose, interpolate, parse_share, weights_of
 from embedsearch.training.networks.memory_format import channels_last
 from embedsearch.training.networks.narrowing import narrow
@@ -374,7 +372,15 @@ class Run:
             description=f"{self.recipe.model.start}, fine-tuned on {len(self.set.kept):,} photos",
             recipe=to_toml(self.recipe),
         )
-        self._tell_hubs(written)
+        carry_hubs(
+            written,
+            self.recipe,
+            [self.set.photos[n] for n in self.set.kept],
+            self.told_hubs,
+            is_new=self.is_new,
+            threads=self.threads,
+            tell=self.tell,
+        )
         write_report(outcome, self.out / TRAINING)
         if outcome.history.losses and len(self.set.held) and len(self.set.photos) > 1:
             rng = np.random.default_rng(self.recipe.data.split_seed)
@@ -385,22 +391,6 @@ class Run:
                 after,
                 [photo.label or "" for photo in self.set.photos],
                 self.out / TRAINING / NEIGHBOURS,
-            )
-
-    def _tell_hubs(self, written: EncoderFolder) -> None:
-        """Let rows tell hubs apart where that is asked for, or where those of the start do and
-        nothing was trained."""
-        groups, settings = self.recipe.model.hubs, self.recipe.optimisation
-        if groups:
-            photos = [self.set.photos[n] for n in self.set.kept]
-            tell_hubs(written, photos, groups, seed=settings.seed, threads=self.threads)
-        elif self.told_hubs is not None and not (settings.epochs or self.is_new):
-            take_hub_centres(written, self.told_hubs)
-        elif self.told_hubs is not None:
-            self.tell(
-                f"the rows of {self.recipe.model.start} tell hubs apart, these do not; let them: "
-                f"embedsearch finetune CAPTIONS --encoder {self.out} --epochs 0 --set "
-                "model.hubs=1024 --out OTHER"
             )
 
 
