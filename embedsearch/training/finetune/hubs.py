@@ -47,7 +47,8 @@ def carry_hubs(
     tell: Callable[[str], None],
 ) -> None:
     """Let the rows of an encoder folder tell hubs apart where ``recipe`` asks for it, or where
-    those of ``start`` do and the towers are still its own: nothing ``is_new``, and nothing was trained.
+    those of ``start`` do and the towers are still its own: nothing ``is_new``, nothing was
+    trained.
 
     Raises :class:`~embedsearch.errors.DataError` for fewer captions than groups.
     """
