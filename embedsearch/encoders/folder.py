@@ -140,6 +140,20 @@ def check_bytes(path: Path, content: bytes, expected: str) -> None:
         raise EncoderError(f"{path}: damaged, its SHA-256 is not the recorded one. {_CURE}")
 
 
+def read_listed(about: EncoderFolder, name: str) -> bytes:
+    """A weight file of a folder, whole. Raises :class:`~embedsearch.errors.EncoderError` where it
+    is missing, not listed or damaged."""
+    path = about.path / name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EncoderError(f"{path}: cannot be read ({error.strerror}).") from error
+    if name not in about.hashes:
+        raise EncoderError(f"{about.path}: {DESCRIPTION} does not list {name}.")
+    check_bytes(path, content, about.hashes[name])
+    return content
+
+
 def read_folder(folder: Path) -> EncoderFolder:
     """Read ``encoder.json`` and nothing else.
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedsearch.encoders.base import Embeddings
-from embedsearch.encoders.folder import HUB_NUMBERS, HUBS, EncoderFolder, check_bytes
+from embedsearch.encoders.folder import HUB_NUMBERS, HUBS, EncoderFolder, read_listed
 from embedsearch.errors import EncoderError
 
 NEAREST = 10
@@ -73,12 +73,7 @@ def open_hubs(about: EncoderFolder) -> Hubs | None:
     """
     if about.hub_mean is None:
         return None
-    path = about.path / HUBS
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EncoderError(f"{path}: cannot be read ({error.strerror}).") from error
-    check_bytes(path, content, about.hashes[HUBS])
+    path, content = about.path / HUBS, read_listed(about, HUBS)
     try:
         centres = np.load(BytesIO(content))
     except (ValueError, EOFError) as error:

@@ -114,10 +114,9 @@ class LiteRTEncoder:
         """
         if self._texts is None:
             raise EncoderError(f"{self._info.spec} has no text tower; search with --image.")
-        rows = self._texts.encode(texts)
         if self._hubs is None:
-            return rows
-        return rows_of_texts(rows, [self._texts.length(text) for text in texts])
+            return self._texts.encode(texts)
+        return rows_of_texts(*self._texts.encode_counted(texts))
 
 
 def litert_runner(file: Path, threads: int, square: Pixels) -> Callable[[], object]:

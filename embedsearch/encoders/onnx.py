@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedsearch.encoders.base import Embeddings, Pixels
-from embedsearch.encoders.folder import EncoderFolder, check_bytes, read_folder, verify_files
+from embedsearch.encoders.folder import EncoderFolder, read_folder, read_listed, verify_files
 from embedsearch.encoders.hubs import Hubs, open_hubs, rows_of_texts
 from embedsearch.encoders.preprocess import to_square
 from embedsearch.encoders.text import TextTower
@@ -93,10 +93,9 @@ class OnnxEncoder:
         :class:`~embedsearch.errors.QueryError` for a text without any word it knows.
         """
         tower = self._text_tower()
-        rows = tower.encode(texts)
         if self._about.hub_mean is None:
-            return rows
-        return rows_of_texts(rows, [tower.length(text) for text in texts])
+            return tower.encode(texts)
+        return rows_of_texts(*tower.encode_counted(texts))
 
     def _image_session(self) -> InferenceSession:
         with self._loading:
@@ -119,10 +118,11 @@ class _TowersAlone(OnnxEncoder):
     """The towers of another encoder, loaded once for both."""
 
     def __init__(self, whole: OnnxEncoder) -> None:
-        super().__init__(whole.folder, spec=whole.info.spec, threads=whole._threads)
-        self._about = replace(self._about, hub_mean=None)
+        # Nothing is read again: every query by words asks for the towers.
+        vars(self).update(vars(whole))
+        self._about = replace(whole._about, hub_mean=None)
         self._info = replace(whole.info, dim=self._about.dim)
-        self._whole = whole
+        self._hubs, self._whole = None, whole
 
     def _image_session(self) -> InferenceSession:
         return self._whole._image_session()
@@ -135,14 +135,7 @@ def _open_session(about: EncoderFolder, threads: int) -> InferenceSession:
     """Check and load the image tower. Raises :class:`~embedsearch.errors.EncoderError`."""
     import onnxruntime
 
-    path = about.path / IMAGE
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise EncoderError(f"{path}: cannot be read ({error.strerror}).") from error
-    if IMAGE not in about.hashes:
-        raise EncoderError(f"{about.path}: encoder.json does not list {IMAGE}.")
-    check_bytes(path, model, about.hashes[IMAGE])
+    path, model = about.path / IMAGE, read_listed(about, IMAGE)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -83,20 +83,19 @@ class TextTower:
         Each text is computed by itself, so that it never depends on its neighbours in the batch.
         Raises :class:`~embedsearch.errors.QueryError` for a text without any known token.
         """
+        return self.encode_counted(texts)[0]
+
+    def encode_counted(self, texts: Sequence[str]) -> tuple[Embeddings, list[int]]:
+        """The same, and of how many known tokens each text is."""
         vectors = np.empty((len(texts), len(self._output_bias)), np.float32)
+        counts = []
         for place, text in enumerate(texts):
-            vectors[place] = self._encode_one(text)
-        return vectors
+            vectors[place], count = self._encode_one(text)
+            counts.append(count)
+        return vectors, counts
 
-    def length(self, text: str) -> int:
-        """Tokens of the text that the tower knows."""
-        return len(self._known(text))
-
-    def _known(self, text: str) -> list[int]:
-        return [i for i in token_ids(self._tokenizer, text) if i != self._unknown]
-
-    def _encode_one(self, text: str) -> NDArray[np.float32]:
-        ids = self._known(text)
+    def _encode_one(self, text: str) -> tuple[NDArray[np.float32], int]:
+        ids = [i for i in token_ids(self._tokenizer, text) if i != self._unknown]
         if not ids:
             raise QueryError(
                 f"{text!r} holds no word that the encoder knows; it understands English."
@@ -105,7 +104,7 @@ class TextTower:
         hidden = np.maximum(mean @ self._hidden_weight + self._hidden_bias, 0)
         output = np.concatenate([hidden, mean]) @ self._output_weight + self._output_bias
         unit: NDArray[np.float32] = output / np.linalg.norm(output)
-        return unit
+        return unit, len(ids)
 
 
 def load_tokenizer(vocabulary: Path) -> Tokenizer:
