@@ -283,6 +283,25 @@ def test_training_on_says_that_they_are_left_behind(desk: Path, told: Path, tmp_
     assert any("tell hubs apart, these do not" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("start", "setting"),
+    [
+        ("({teacher}+{told})?join=weights", "model.pool=avg"),
+        ("({told}+{teacher})?join=weights", "model.pool=avg"),
+        ("{told}", "model.pool=max"),
+    ],
+)
+def test_an_untrained_encoder_of_other_weights_leaves_them_behind_too(
+    desk: Path, told: Path, tmp_path: Path, start: str, setting: str
+) -> None:
+    lines: list[str] = []
+    spec = start.format(told=told, teacher=desk / "teacher")
+    settings = [f"model.start={spec}", "model.hubs=0", setting]
+    Run(asked_for_hubs(desk, *settings), tmp_path / "other", tell=lines.append).finetune()
+    assert registry.load(str(tmp_path / "other")).info.dim == DIM
+    assert any("tell hubs apart, these do not" in line for line in lines)
+
+
 def test_litert_files_tell_hubs_apart_too(tmp_path: Path) -> None:
     folder = make_litert_folder(tmp_path / "litert")
     about = read_folder(folder)

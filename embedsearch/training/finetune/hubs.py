@@ -42,12 +42,12 @@ def carry_hubs(
     photos: Sequence[Photo],
     start: EncoderFolder | None,
     *,
-    is_new: bool,
+    is_changed: bool,
     threads: int,
     tell: Callable[[str], None],
 ) -> None:
     """Let the rows of an encoder folder tell hubs apart where ``recipe`` asks for it, or where
-    those of ``start`` do and the towers are still its own: nothing ``is_new``, nothing was
+    those of ``start`` do and the towers are still its own: nothing ``is_changed``, nothing was
     trained.
 
     Raises :class:`~embedsearch.errors.DataError` for fewer captions than groups.
@@ -55,7 +55,7 @@ def carry_hubs(
     groups, settings = recipe.model.hubs, recipe.optimisation
     if groups:
         tell_hubs(written, photos, groups, seed=settings.seed, threads=threads)
-    elif start is not None and not (settings.epochs or is_new):
+    elif start is not None and not (settings.epochs or is_changed):
         take_hub_centres(written, start)
     elif start is not None:
         tell(

@@ -377,7 +377,7 @@ class Run:
             self.recipe,
             [self.set.photos[n] for n in self.set.kept],
             self.told_hubs,
-            is_new=self.is_new,
+            is_changed=self.encoder.is_changed,
             threads=self.threads,
             tell=self.tell,
         )

@@ -26,7 +26,10 @@ class TrainableEncoder(nn.Module):
         self.has_new_head = False
         """Whether the head is drawn at random, and has yet to see features."""
         self.told_hubs: EncoderFolder | None = None
-        """The folder that it is from, where rows of that tell hubs apart. Its own do not."""
+        """A folder that it is from, where rows of that tell hubs apart. Its own do not."""
+        self.is_changed = False
+        """Whether it is another encoder than that folder holds before anything was trained: of
+        other weights, or of fewer."""
         self.register_buffer("grey", torch.tensor(about.mean), persistent=False)
         self.register_buffer("spread", torch.tensor(about.std), persistent=False)
 

@@ -64,17 +64,19 @@ def load_trainable(
         about = replace(about, size=size)
     names = leave_out(encoder.image, without, max(about.size, PROBED))
     about = replace(about, without=tuple(dict.fromkeys([*about.without, *names])))
+    encoder.is_changed |= bool(names or scratch or text is not None)
     if pool is not None and pool != about.pool:
         if about.kind == "openclip":
             raise EncoderError(f"{spec}: open_clip models keep their own pooling.")
         encoder.image.pool = make_pool(pool)
+        encoder.is_changed = True
         about = replace(about, pool=pool)
     if text is not None:
         dim = dim or about.dim or 256
     if (dim is not None and dim != about.dim) or (dim and text is not None):
         about = replace(about, dim=dim, dropout=dropout)
         encoder.image.head = new_head(encoder.image, about)
-        encoder.has_new_head = bool(dim)
+        encoder.has_new_head, encoder.is_changed = bool(dim), True
     _set_dropout(encoder.image.head, dropout)
     if text is not None:
         table = read_potion(text)

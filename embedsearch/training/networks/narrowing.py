@@ -58,6 +58,7 @@ def narrow(encoder: TrainableEncoder, pictures: Iterable[Tensor], share: float) 
     told = tuple(b.expanded if isinstance(b, InvertedResidual) else 0 for b in whole)
     stem = groups[0].width
     encoder.about = replace(encoder.about, expanded=told, stem=0 if stem == STEM else stem)
+    encoder.is_changed = True
     return saved / total
 
 

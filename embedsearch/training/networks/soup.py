@@ -27,6 +27,8 @@ def mean_of_weights(
     Raises :class:`~embedsearch.errors.EncoderError`, which names them by ``specs``.
     """
     mean = encoders[0]
+    mean.is_changed = True
+    mean.told_hubs = next((one.told_hubs for one in encoders if one.told_hubs is not None), None)
     total = weights[0]
     for encoder, weight, spec in zip(encoders[1:], weights[1:], specs[1:], strict=True):
         if not _alike(mean, encoder):
