@@ -43,11 +43,15 @@ docs: $(READY)  ## write docs/commands.md, tables and, where Chromium is, screen
 # taught by the other and the third, the mean of all three, its head and text tower once more, and 8 bits:
 # an hour and a half on two cores.
 # What is broken off goes on where it was.
+# Where the whole network is trained, batches of 512 pass in PIECES, which takes 7 GB; in one piece 24 are
+# not enough. PIECES=1, where a GPU has more, spares the second pass.
+PIECES ?= 8
 MINI := build/mini
 RECIPES := benchmarks/recipes
 TRAIN = $(SHARED)/data/train/train.jsonl
 ASKED = --set data.classifier=litert:$(SHARED)/weights/mobilenet_v2_1.0_224_quant.tflite \
     --set data.class_names=$(SHARED)/weights/imagenet_labels.txt
+PIECEWISE = --set optimisation.pieces=$(PIECES)
 THREE := ./$(MINI)/frozen+./$(MINI)/tuned+./$(MINI)/views
 FOUR := ./$(MINI)/frozen+./$(MINI)/views+./$(MINI)/whole+./$(MINI)/kinds
 TWO := ./$(MINI)/whole-208+./$(MINI)/third-256
@@ -69,11 +73,11 @@ mini: $(READY)  ## train the encoder in the box, into build/mini/int8; SHARED=FO
 	    --student ./$(MINI)/student $(call taught,second,$(THREE))
 	$(BIN)/embedsearch finetune $(TRAIN) --recipe $(RECIPES)/mini-teacher-whole.toml \
 	    --encoder mobilenetv2@$(SHARED)/weights/mobilenetv2_imagenet.npz \
-	    --text $(SHARED)/weights/potion_base_4m $(ASKED) $(call resumed,whole)
+	    --text $(SHARED)/weights/potion_base_4m $(ASKED) $(PIECEWISE) $(call resumed,whole)
 	$(BIN)/embedsearch finetune $(TRAIN) --recipe $(RECIPES)/mini-teacher-kinds.toml \
-	    --encoder ./$(MINI)/second $(ASKED) $(call resumed,kinds)
+	    --encoder ./$(MINI)/second $(ASKED) $(PIECEWISE) $(call resumed,kinds)
 	$(BIN)/embedsearch distill $(TRAIN) --recipe $(RECIPES)/mini-third.toml \
-	    --student ./$(MINI)/second $(call taught,third,$(FOUR))
+	    --student ./$(MINI)/second $(PIECEWISE) $(call taught,third,$(FOUR))
 	$(BIN)/embedsearch finetune $(TRAIN) --encoder ./$(MINI)/whole --epochs 0 \
 	    --set model.used_at=208 --out $(MINI)/whole-208
 	$(BIN)/embedsearch finetune $(TRAIN) --encoder ./$(MINI)/third --epochs 0 \

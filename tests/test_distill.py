@@ -183,6 +183,10 @@ def test_what_is_left_around_a_gap_learns_to_give_the_maps_that_were_behind_it(
             ['loss.maps=["layer1"]', 'freeze.until="layer2"', "freeze.cache=CACHE"],
             "from the pixels on",
         ),
+        (
+            ['loss.maps=["layer1"]', "optimisation.pieces=2"],
+            "leave optimisation.pieces out, or maps",
+        ),
     ],
 )
 def test_maps_that_cannot_be_compared_are_a_named_error(

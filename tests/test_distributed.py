@@ -16,7 +16,7 @@ import two_processes
 
 from embedsearch.errors import DataError
 from embedsearch.training.distributed import collectives, placement
-from embedsearch.training.distributed.pipelining import cut
+from embedsearch.training.distributed.pipelining import Pipeline, cut
 from embedsearch.training.distributed.ranks import Ranks, is_main, ranks
 from embedsearch.training.distributed.rendezvous import joined
 
@@ -94,6 +94,15 @@ def test_maps_of_two_processes_are_compared_as_those_of_one(
 ) -> None:
     alone = two_processes.gradients("ddp", kind=two_processes.Hinted)
     same(two[f"gradients hinted {strategy}"], alone, by=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_pictures_that_pass_in_pieces_give_the_gradients_of_the_whole_batch(
+    two: dict[str, Any], strategy: str
+) -> None:
+    alone = two_processes.gradients("ddp")
+    same(two_processes.gradients("ddp", kind=two_processes.InPieces), alone, 1e-6)
+    same(two[f"gradients in pieces {strategy}"], alone, 1e-6)
 
 
 @pytest.mark.parametrize("strategy", ["", " fsdp"])
@@ -249,6 +258,11 @@ def test_a_machine_whose_name_is_its_own_loopback_address_is_told_what_to_say(
 def test_a_strategy_that_there_is_not_is_a_named_error() -> None:
     with pytest.raises(DataError, match="ddp, fsdp, pipeline"):
         placement.place(torch.nn.Linear(1, 1), torch.device("cpu"), "dpp")
+
+
+def test_a_pipeline_takes_no_other_pieces() -> None:
+    with pytest.raises(DataError, match=r"leave optimisation\.pieces out"):
+        Pipeline(two_processes.InPieces().image, torch.device("cpu"), pieces=4)
 
 
 def test_stages_are_cut_where_the_heaviest_part_is_lightest() -> None:

@@ -39,6 +39,7 @@ from embedsearch.training.loop.unfreezing import parameter_groups
 from embedsearch.training.losses.distillation import neighbours
 from embedsearch.training.networks.interpolation import parse_share
 from embedsearch.training.recipe import Freeze, Recipe
+from embedsearch.training.recipe_files import overridden
 
 DEFAULTS = ("optimisation.rate=0.01",)
 
@@ -142,6 +143,8 @@ def test_broken_off_and_resumed_it_ends_with_the_same_curve_and_weights(
     assert history.parts.keys() == {"info-nce", "views"}
     for name, value in whole.encoder.state_dict().items():
         assert torch.equal(value, resumed.encoder.state_dict()[name]), name
+    elsewhere = replace(recipe.optimisation, strategy="fsdp", pieces=2, threads=2)
+    Run(replace(recipe, optimisation=elsewhere), desk / "broken").finetune(resume=True)
     other = replace(recipe, loss=replace(recipe.loss, temperature=0.2))
     with pytest.raises(DataError, match=r"temperature = 0.05 then, temperature = 0.2 now"):
         Run(other, desk / "broken").finetune(resume=True)
@@ -277,6 +280,11 @@ def test_every_way_to_train_lowers_no_recall_on_what_is_easy(
         (("wise_ft=2",), "wise-ft is from 0"),
         (("wise_ft=0.5", "model.dim=4"), "nothing before"),
         (("data.paths=[]",), "name what to train on"),
+        (("optimisation.pieces=0",), "one piece or more, not 0"),
+        (
+            ("optimisation.pieces=2", "model.norm=batch"),
+            "BatchNorm that learns .* would see pieces",
+        ),
         (("data.held_out=1",), "share held out"),
     ],
 )
@@ -315,6 +323,39 @@ def test_a_head_can_learn_the_neighbours_that_photos_have_before_it(
     before = unlike()
     run.finetune()
     assert unlike() < before / 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ('loss.losses=["info-nce", "0.3:views"]',),
+        ('loss.losses=["info-nce", "features"]',),
+        ("freeze.until=layer3", "loss.keep=0.5"),
+    ],
+)
+def test_a_batch_that_passes_in_pieces_is_trained_on_as_in_one(
+    desk: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    histories, weights = [], []
+    for pieces in (1, 3):
+        recipe = with_texts(desk, "optimisation.amp=off", f"optimisation.pieces={pieces}")
+        run = Run(overridden(recipe, list(settings)), tmp_path / str(pieces))
+        passed: list[int] = []
+
+        def note(
+            stage: torch.nn.Module, given: tuple[torch.Tensor], at: list[int] = passed
+        ) -> None:
+            if stage.training and torch.is_grad_enabled():
+                at.append(len(given[0]))
+
+        run.encoder.image.stages[-1][1].register_forward_pre_hook(note)
+        histories.append(run.finetune().history.losses)
+        weights.append(run.encoder.state_dict())
+        assert set(passed) == ({4} if pieces == 1 else {2})  # of four photos
+    assert len(histories[0]) == len(histories[1]) > 2
+    np.testing.assert_allclose(histories[1], histories[0], rtol=1e-4)
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_features_need_the_whole_network_in_one_process(

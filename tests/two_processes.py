@@ -80,6 +80,14 @@ class Mixed(Contrast):
         return found, {"contrast": found.item()}
 
 
+class InPieces(Contrast):
+    """The same, the pictures passing in pieces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image.take_in_pieces(2)
+
+
 class Hinted(Contrast):
     """The same, and what the first stage gives is to be what another network's gives."""
 
@@ -206,6 +214,7 @@ def _everything(out: Path) -> dict[str, Any]:
         told[f"gradients taught {strategy}"] = gradients(strategy, kind=Taught)
     for strategy in ("ddp", "fsdp"):
         told[f"gradients hinted {strategy}"] = gradients(strategy, kind=Hinted)
+        told[f"gradients in pieces {strategy}"] = gradients(strategy, kind=InPieces)
     told["gradients accumulated"] = gradients("ddp", accumulate=2)
     told["gradients accumulated fsdp"] = gradients("fsdp", accumulate=2)
     for strategy in placement.STRATEGIES:

@@ -7,7 +7,7 @@ of it is stored with what was made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -177,6 +177,10 @@ class Optimisation:
     """cosine or constant."""
     accumulate: int = 1
     """Batches that make one step."""
+    pieces: int = 1
+    """So many pieces in which the photos of a batch pass through the network, twice, so that memory
+    is that of one piece, and losses are those of the whole batch (gradient caching, Gao et al.
+    2021). BatchNorm must keep its statistics."""
     clip: float = 0.0
     """Longest gradient; 0 is any."""
     ema: float = 0.0
@@ -191,7 +195,14 @@ class Optimisation:
     seed: int = 0
     threads: int | None = None
     strategy: str = "ddp"
-    """Under torchrun: ddp or fsdp."""
+    """Under torchrun: ddp, fsdp or pipeline."""
+
+    def what_is_learned(self) -> Optimisation:
+        """These settings without those that change where and how fast steps are taken, and not
+        which: a run that was broken off may go on with others."""
+        usual = Optimisation()
+        names = ("checkpoint_minutes", "threads", "pieces", "strategy")
+        return replace(self, **{name: getattr(usual, name) for name in names})
 
 
 @dataclass(frozen=True)

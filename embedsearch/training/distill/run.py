@@ -115,6 +115,7 @@ class Distiller:
             torch.set_num_threads(self.recipe.optimisation.threads)
         started = start_student(self.recipe, self.teacher.info.dim)
         self.student: TrainableEncoder = started.encoder
+        self.student.image.take_in_pieces(self.recipe.optimisation.pieces)
         self.frozen_text = started.frozen_text
         until = self.recipe.freeze.until
         self.first = 0 if until is None else self.student.image.stage_number(until)
@@ -283,7 +284,7 @@ class Distiller:
 
     def _told(self) -> str:
         """What must be the same for a run to go on."""
-        settings = replace(self.recipe.optimisation, checkpoint_minutes=0.0, threads=None)
+        settings = self.recipe.optimisation.what_is_learned()
         photos = f"# {len(self.set.photos)} photos; {self.teacher.info.id}\n"
         return photos + to_toml(replace(self.recipe, optimisation=settings))
 

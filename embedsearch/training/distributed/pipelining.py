@@ -35,6 +35,8 @@ class Pipeline:
 
         Raises :class:`~embedsearch.errors.DataError` where the tower cannot be parted so.
         """
+        if tower.pieces > 1:
+            raise DataError("a pipeline has pieces of its own: leave optimisation.pieces out")
         self._rank, self._world = distributed.get_rank(), distributed.get_world_size()
         if not tower.sequential:
             raise DataError("the stages of this network do not follow one another; take fsdp")

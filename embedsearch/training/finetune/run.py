@@ -145,6 +145,7 @@ class Run:
             torch.set_num_threads(self.recipe.optimisation.threads)
         self.device = device_of(choose_device(device), ranks())
         encoder = start_from(model, model.dim)
+        encoder.image.take_in_pieces(self.recipe.optimisation.pieces)
         check_hubs(model.hubs, [self.set.photos[n] for n in self.set.kept], encoder)
         self.told_hubs = encoder.told_hubs
         self.is_new = model.scratch or model.text is not None or encoder.has_new_head
@@ -289,7 +290,7 @@ class Run:
 
     def _told(self) -> str:
         """What must be the same for a run to go on."""
-        settings = replace(self.recipe.optimisation, checkpoint_minutes=0.0, threads=None)
+        settings = self.recipe.optimisation.what_is_learned()
         photos = f"# {len(self.set.photos)} photos, {len(self.set.names)} labels\n"
         return photos + to_toml(replace(self.recipe, optimisation=settings))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.utils.checkpoint import checkpoint
 
 from embedsearch.encoders.text import UNKNOWN, token_ids, wordpiece
 from embedsearch.errors import DataError
@@ -69,6 +70,7 @@ class ImageTower(nn.Module):
         """Whether BatchNorm keeps its statistics in training, as is best for small batches."""
         self.first_trained = 0
         """The stages before this one are frozen, their statistics too."""
+        self._pieces = 1
 
     @property
     def stages(self) -> list[Stage]:
@@ -92,7 +94,38 @@ class ImageTower(nn.Module):
         return self
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.embed(self.maps(pixels))
+        return self._in_pieces(lambda piece: self.embed(self.maps(piece)), pixels)
+
+    @property
+    def pieces(self) -> int:
+        """So many pieces in which a batch passes while it is trained."""
+        return self._pieces
+
+    def take_in_pieces(self, pieces: int) -> None:
+        """Let a batch pass in so many pieces while it is trained, twice, and keep activations of
+        one piece at a time: gradient caching (Gao et al., "Scaling Deep Contrastive Learning Batch
+        Size under Memory Limited Setup", 2021). Embeddings and gradients are those of the batch in
+        one piece, but for what dropout draws.
+
+        Raises :class:`~embedsearch.errors.DataError` where BatchNorm would see pieces.
+        """
+        if pieces < 1:
+            raise DataError(f"a batch passes in one piece or more, not {pieces}")
+        if pieces > 1 and not self.frozen_norm:
+            raise DataError(
+                "BatchNorm that learns its statistics would see pieces, and twice: keep them "
+                "(model.norm = frozen), or leave optimisation.pieces out"
+            )
+        self._pieces = pieces
+
+    def _in_pieces(self, run: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
+        if self._pieces == 1 or not (self.training and torch.is_grad_enabled()):
+            return run(values)
+        passed = [
+            cast(Tensor, checkpoint(run, piece, use_reentrant=False))
+            for piece in values.chunk(self._pieces)
+        ]
+        return torch.cat(passed)
 
     def maps(self, pixels: Tensor) -> Tensor:
         """What the network gives before pooling."""
@@ -124,13 +157,16 @@ class ImageTower(nn.Module):
         """From what enters stage ``first`` to unit vectors; 0 is from the pixels."""
         if first == 0:
             return self.forward(activations)
-        return self.embed(self.run_stages(activations, first, len(self._names)))
+        return self._in_pieces(lambda piece: self.embed(self._maps_from(piece, first)), activations)
 
     def features_from(self, activations: Tensor, first: int) -> Tensor:
         """From what enters stage ``first`` to pooled features (N, channels), before the head."""
+        return self._in_pieces(lambda piece: self.pool(self._maps_from(piece, first)), activations)
+
+    def _maps_from(self, activations: Tensor, first: int) -> Tensor:
         if first == 0:
-            return cast(Tensor, self.pool(self.maps(activations)))
-        return cast(Tensor, self.pool(self.run_stages(activations, first, len(self._names))))
+            return self.maps(activations)
+        return self.run_stages(activations, first, len(self._names))
 
     def embed(self, maps: Tensor) -> Tensor:
         """From maps to unit vectors, float32."""
