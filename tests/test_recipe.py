@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedsearch.commands.task_training import TASKS
 from embedsearch.errors import DataError
-from embedsearch.training.recipe import Freeze, Loss, Model, Optimisation, Recipe
+from embedsearch.training.recipe import EncoderOptimisation, Freeze, Loss, Model, Recipe
 from embedsearch.training.recipe_files import (
     from_told,
     overridden,
@@ -32,7 +34,9 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=
             options=st.dictionaries(TEXTS, st.floats(allow_nan=False)),
         ),
         freeze=st.builds(Freeze, until=st.none() | TEXTS, text=st.booleans()),
-        optimisation=st.builds(Optimisation, rate=st.floats(0, 1), epochs=st.integers(0, 99)),
+        optimisation=st.builds(
+            EncoderOptimisation, rate=st.floats(0, 1), epochs=st.integers(0, 99)
+        ),
     )
 )
 def test_a_recipe_that_is_written_is_read_again_the_same(recipe: Recipe) -> None:
@@ -43,7 +47,7 @@ def test_what_a_file_does_not_name_is_as_usual(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text('wise_ft = 0.5\n[optimisation]\nrate = 1\n[data]\npaths = ["a", "b"]\n')
     recipe = read_recipe(Recipe, path)
-    assert recipe.optimisation == Optimisation(rate=1.0)
+    assert recipe.optimisation == EncoderOptimisation(rate=1.0)
     assert (recipe.wise_ft, recipe.data.paths) == ("0.5", ("a", "b"))
 
 
@@ -100,3 +104,11 @@ def test_names_may_have_weights() -> None:
     for wrong in ("x:views", "-1:views", "0.3:"):
         with pytest.raises(DataError, match="write NAME or WEIGHT:NAME"):
             weighted([wrong])
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "ocr"])
+def test_what_only_encoders_have_a_place_for_is_refused_elsewhere(task: str) -> None:
+    usual = import_module(TASKS[task]).Recipe()
+    assert overridden(usual, ["optimisation.batch=2"]).optimisation.batch == 2
+    with pytest.raises(DataError, match="there is no 'pieces'"):
+        overridden(usual, ["optimisation.pieces=2"])

@@ -8,7 +8,7 @@ of it is stored with what was made.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Freeze:
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How the loss is made small. Shared with distillation."""
+    """How the loss is made small: what every task of training has a place for."""
 
     epochs: int = 10
     """0 trains nothing: a linear probe."""
@@ -177,10 +177,6 @@ class Optimisation:
     """cosine or constant."""
     accumulate: int = 1
     """Batches that make one step."""
-    pieces: int = 1
-    """So many pieces in which the photos of a batch pass through the network, twice, so that memory
-    is that of one piece, and losses are those of the whole batch (gradient caching, Gao et al.
-    2021). BatchNorm must keep its statistics."""
     clip: float = 0.0
     """Longest gradient; 0 is any."""
     ema: float = 0.0
@@ -197,12 +193,23 @@ class Optimisation:
     strategy: str = "ddp"
     """Under torchrun: ddp, fsdp or pipeline."""
 
-    def what_is_learned(self) -> Optimisation:
+    def what_is_learned(self) -> Self:
         """These settings without those that change where and how fast steps are taken, and not
         which: a run that was broken off may go on with others."""
-        usual = Optimisation()
-        names = ("checkpoint_minutes", "threads", "pieces", "strategy")
-        return replace(self, **{name: getattr(usual, name) for name in names})
+        return replace(self, checkpoint_minutes=0.0, threads=None, strategy="ddp")
+
+
+@dataclass(frozen=True)
+class EncoderOptimisation(Optimisation):
+    """The same of encoders. Shared with distillation."""
+
+    pieces: int = 1
+    """So many pieces in which the photos of a batch pass through the network, twice, so that memory
+    is that of one piece, and losses are those of the whole batch (gradient caching, Gao et al.
+    2021). BatchNorm must keep its statistics."""
+
+    def what_is_learned(self) -> Self:
+        return replace(super().what_is_learned(), pieces=1)
 
 
 @dataclass(frozen=True)
@@ -228,7 +235,7 @@ class Recipe:
     balance: Balance = Balance()
     adversarial: Adversarial = Adversarial()
     freeze: Freeze = Freeze()
-    optimisation: Optimisation = Optimisation()
+    optimisation: EncoderOptimisation = EncoderOptimisation()
     wise_ft: str = "1"
     """How much of the trained weights is kept: 0 to 1, or auto, which is chosen on the photos held
     out."""
@@ -298,4 +305,4 @@ class Distillation:
     data: Data = Data()
     loss: Imitate = Imitate()
     freeze: Freeze = Freeze()
-    optimisation: Optimisation = Optimisation()
+    optimisation: EncoderOptimisation = EncoderOptimisation()

@@ -195,11 +195,6 @@ class Imitation(nn.Module):
                 f"loss.maps names {', '.join(self.settings.maps)}, and no loss compares maps; add "
                 "--loss maps"
             )
-        if self._hints is not None and self.encoder.image.pieces > 1:
-            raise DataError(
-                "the loss maps compares what stages give of the whole batch: leave "
-                "optimisation.pieces out, or maps"
-            )
         if self._live is not None and self._live.mixes and INFO_NCE in self.weights:
             raise DataError(
                 f"{self._live.mixes[0].method} lays photos over one another, of which no caption "

@@ -274,6 +274,11 @@ class Distiller:
             )
         if placement.pipeline() is not None:
             raise DataError("maps cannot be compared in a pipeline; take --strategy ddp or fsdp")
+        if self.student.image.pieces > 1:
+            raise DataError(
+                "the loss maps compares what stages give of the whole batch: leave "
+                "optimisation.pieces out, or maps"
+            )
         try:
             teacher = load_trainable(self.recipe.teacher.spec)
         except EmbedSearchError as error:

@@ -64,7 +64,7 @@ def load_trainable(
         about = replace(about, size=size)
     names = leave_out(encoder.image, without, max(about.size, PROBED))
     about = replace(about, without=tuple(dict.fromkeys([*about.without, *names])))
-    encoder.is_changed |= bool(names or scratch or text is not None)
+    encoder.is_changed |= bool(names or scratch)
     if pool is not None and pool != about.pool:
         if about.kind == "openclip":
             raise EncoderError(f"{spec}: open_clip models keep their own pooling.")

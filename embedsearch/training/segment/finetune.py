@@ -242,7 +242,7 @@ class _Run:
 
     def _told(self) -> str:
         """What must be the same for a run to go on."""
-        settings = replace(self.recipe.optimisation, checkpoint_minutes=0.0, threads=None)
+        settings = self.recipe.optimisation.what_is_learned()
         photos = f"# {len(self.samples)} photos, {', '.join(self.labels)}\n"
         return photos + to_toml(replace(self.recipe, optimisation=settings))
 
