@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from embedsearch.store import database
@@ -205,6 +205,7 @@ def any_shelf(shelf: Shelf) -> Catalogue:
 
 @settings(max_examples=60, deadline=None)
 @given(line=st.text(max_size=30))
+@example(line="🄐")  # of which the capital letter appears only when it is taken apart
 def test_every_word_of_a_line_answers_itself_best(line: str) -> None:
     for word in tokens_of(line):
         for term in terms_of(word):

@@ -50,7 +50,7 @@ def folded(text: str) -> str:
     if text.isascii():
         return text.lower()
     # Lower case, not casefold: ß stays one letter here as it does in FTS5.
-    plain = unicodedata.normalize("NFKD", text.lower())
+    plain = unicodedata.normalize("NFKD", text.lower()).lower()  # 🄐 shows its A only now
     return unicodedata.normalize("NFC", "".join(c for c in plain if not unicodedata.combining(c)))
 
 
